@@ -1,0 +1,1 @@
+"""The read side: live stream, SQL, experiments, and the page that shows them."""

@@ -1,0 +1,114 @@
+"""Every setting, from `HEADRACE_*` variables or `headrace.toml` in the working directory."""
+
+from pathlib import Path
+from typing import Final
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from schemas.kafka import KafkaConnection
+from schemas.limits import CLAIMS_WINDOW_MS
+from schemas.store import StoreAddress
+
+CONFIG_FILE: Final = "headrace.toml"
+
+
+class Settings(BaseSettings):
+    """One model for every process. Variables win over the file, the file over the defaults."""
+
+    model_config = SettingsConfigDict(env_prefix="HEADRACE_", toml_file=CONFIG_FILE, extra="forbid", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address the gateway and the console listen on.")
+    gateway_port: int = Field(8080, ge=1, le=65535, description="Port that SDKs send to.")
+    console_port: int = Field(8090, ge=1, le=65535, description="Port of the console and its API.")
+    admin_host: str = Field("127.0.0.1", description="Address of the admin ports.")
+    admin_port_base: int = Field(
+        9464, ge=1, le=65530, description="Admin ports: gateway +0, worker +1, lander or store +2, console +3."
+    )
+    data_dir: Path = Field(Path(".headrace"), description="Where the local stack keeps log, store and its own logs.")
+    cache_dir: Path = Field(
+        Path("~/.cache/headrace"), description="Where downloaded parts (the broker's jars) are kept between stacks."
+    )
+
+    kafka_bootstrap: str = Field(
+        "", description="host:port[,host:port] of a Kafka cluster. Empty: the local broker that `headrace up` starts."
+    )
+    kafka_port: int = Field(
+        9092, ge=1, le=65534, description="Port of the local broker; its controller is on the next."
+    )
+    kafka_security_protocol: str = Field("PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.")
+    kafka_sasl_mechanism: str = Field("", description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.")
+    kafka_sasl_username: str = Field("", description="User name for SASL.")
+    kafka_sasl_password: str = Field("", description="Password for SASL.")
+    kafka_ssl_ca_file: str = Field("", description="CA certificates to trust, PEM.")
+    partitions: int = Field(4, ge=1, le=1024, description="Partitions of events.raw when it is created.")
+
+    clickhouse: str = Field(
+        "", description="http[s]://user:password@host:port/database. Empty: the engine inside `headrace store`."
+    )
+
+    linger_ms: float = Field(3.0, ge=0, le=100, description="How long the gateway gathers events for one chunk.")
+    alias_paths: list[str] = Field([], description="More paths that take log requests, for clients behind ad-blockers.")
+    cors_origins: list[str] = Field(["*"], description="Origins that browsers may send from.")
+
+    claims_window_ms: int = Field(CLAIMS_WINDOW_MS, ge=1000, description="How long a copy of an event is recognised.")
+    worker_instance: str = Field("0", description="Slot of this worker; one fixed name each makes restarts fast.")
+    lander_batch_rows: int = Field(20_000, ge=1, description="Rows of one insert at the most.")
+    lander_batch_ms: int = Field(500, ge=1, description="How long rows wait for an insert at the most.")
+
+    console_url: str = Field("", description="Where the command line finds the console. Empty: this machine's.")
+    console_key: str = Field("", description="Console key that the command line sends.")
+    project: str = Field("default", description="Project that commands work on.")
+    log_level: str = Field("info", description="debug, info, warning or error.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the file behind the variables."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def has_local_broker(self) -> bool:
+        """Whether the log is the broker that the local stack starts."""
+        return not self.kafka_bootstrap
+
+    @property
+    def kafka(self) -> KafkaConnection:
+        """How to reach Kafka."""
+        return KafkaConnection(
+            bootstrap=self.kafka_bootstrap or f"127.0.0.1:{self.kafka_port}",
+            security_protocol=self.kafka_security_protocol,
+            sasl_mechanism=self.kafka_sasl_mechanism,
+            sasl_username=self.kafka_sasl_username,
+            sasl_password=self.kafka_sasl_password,
+            ssl_ca_file=self.kafka_ssl_ca_file,
+        )
+
+    @property
+    def store(self) -> StoreAddress:
+        """How to reach the store."""
+        return StoreAddress(url=self.clickhouse) if self.clickhouse else StoreAddress(path=self.data_dir / "store")
+
+    @property
+    def console_address(self) -> str:
+        """Base URL of the console's API."""
+        return self.console_url.rstrip("/") or f"http://127.0.0.1:{self.console_port}"
+
+    def admin_port(self, process: str) -> int:
+        """Return the admin port of `gateway`, `worker`, `lander`, `store` or `console`."""
+        return self.admin_port_base + {"gateway": 0, "worker": 1, "lander": 2, "store": 2, "console": 3}[process]
+
+
+def load() -> Settings:
+    """Read the settings. Raises ValueError with a line per setting that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [f"HEADRACE_{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}" for e in error.errors()]
+        raise ValueError("\n".join(lines)) from error

@@ -1,0 +1,172 @@
+"""Avro records of the public topics, in the Confluent wire format (0x00, 4-byte schema id, body).
+
+An Avro record is the concatenation of its fields, so its bytes can be made in blocks: what is the
+same for a whole request, or for every exposure of one rule, is encoded once. Each field of a public
+schema names its block, and the fields of a block stand together; `assemble` joins the blocks.
+"""
+
+import hashlib
+import io
+import struct
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from typing import Any, Final
+
+import fastavro
+import orjson
+
+Json = dict[str, Any]
+
+FRAME_BYTES: Final = 5
+_frame = struct.Struct(">bI")
+
+
+class NotFramedError(ValueError):
+    """A record's value does not begin as the Confluent wire format does."""
+
+
+def schema_id(schema: Json) -> int:
+    """Return the id of a schema where no registry gives one: 31 bits of the hash of its meaning.
+
+    Computed from the content, so that two workers that publish at once publish the same.
+    """
+    return int.from_bytes(hashlib.sha256(_meaning(schema)).digest()[:4], "big") >> 1
+
+
+def _meaning(schema: object) -> bytes:
+    def strip(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: strip(value) for key, value in node.items() if key not in ("doc", "block")}
+        return [strip(item) for item in node] if isinstance(node, list) else node
+
+    return orjson.dumps(strip(schema), option=orjson.OPT_SORT_KEYS)
+
+
+class RecordSchema:
+    """One Avro record type: its JSON, its id, and encoding by block or whole."""
+
+    def __init__(self, schema: Json) -> None:
+        self.json = schema
+        self.name: str = schema["name"]
+        self.id = schema_id(schema)
+        self.frame = _frame.pack(0, self.id)
+        self.columns: list[str] = [field["name"] for field in schema["fields"]]
+        self._parsed = fastavro.parse_schema(orjson.loads(orjson.dumps(schema)))
+        self._blocks = self._parse_blocks()
+
+    def _parse_blocks(self) -> dict[str, Any]:
+        blocks: dict[str, list[Json]] = {}
+        last = None
+        for field in self.json["fields"]:
+            block = field.get("block", "")
+            if block != last and block in blocks:
+                raise ValueError(f"the fields of block {block!r} of {self.name} do not stand together")
+            blocks.setdefault(block, []).append(field)
+            last = block
+        named = {"EventId": {"type": "fixed", "name": "EventId", "size": 16}}
+        parsed = {}
+        for block, fields in blocks.items():
+            # A block is a record of its own to the encoder; a named type is spelt out at first use.
+            spelt, seen = [], set()
+            for field in fields:
+                kind = field["type"]
+                if isinstance(kind, dict) and "name" in kind:
+                    seen.add(kind["name"])
+                elif isinstance(kind, str) and kind in named and kind not in seen:
+                    kind = named[kind]
+                    seen.add(field["type"])
+                spelt.append({"name": field["name"], "type": kind})
+            record = {"type": "record", "name": f"{self.name}_{block or 'all'}", "fields": spelt}
+            parsed[block] = fastavro.parse_schema(record)
+        return parsed
+
+    def block(self, name: str, values: Mapping[str, object]) -> bytes:
+        """Encode the fields of one block. Raises ValueError or KeyError when one does not fit."""
+        out = io.BytesIO()
+        fastavro.schemaless_writer(out, self._blocks[name], values)
+        return out.getvalue()
+
+    def encode(self, values: Mapping[str, object]) -> bytes:
+        """Encode a whole record, framed."""
+        out = io.BytesIO()
+        out.write(self.frame)
+        fastavro.schemaless_writer(out, self._parsed, values)
+        return out.getvalue()
+
+    def decode(self, body: bytes) -> Json:
+        """Decode a record's body (without the frame), timestamps as ms since the epoch."""
+        record: Any = fastavro.schemaless_reader(io.BytesIO(body), self._without_logical_types(), None)
+        return dict(record)
+
+    def _without_logical_types(self) -> Any:
+        if not hasattr(self, "_plain"):
+            self._plain = fastavro.parse_schema(orjson.loads(_strip_logical(self.json)))
+        return self._plain
+
+
+def _strip_logical(schema: Json) -> bytes:
+    def strip(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: strip(value) for key, value in node.items() if key != "logicalType"}
+        return [strip(item) for item in node] if isinstance(node, list) else node
+
+    return orjson.dumps(strip(schema))
+
+
+def varint(number: int) -> bytes:
+    """Encode an int or long as Avro does: zigzag, then 7 bits a byte, low ones first."""
+    rest = (number << 1) ^ (number >> 63)
+    if rest < 0x80:
+        return _ONE_BYTE[rest]
+    out = bytearray()
+    while rest > 0x7F:
+        out.append((rest & 0x7F) | 0x80)
+        rest >>= 7
+    out.append(rest)
+    return bytes(out)
+
+
+_ONE_BYTE: Final = [bytes([number]) for number in range(0x80)]
+
+
+def unframe(value: bytes) -> tuple[int, bytes]:
+    """Split a framed value into (schema id, body). Raises NotFramedError."""
+    if len(value) < FRAME_BYTES or value[0] != 0:
+        raise NotFramedError("the value does not begin with 0x00 and a schema id")
+    return _frame.unpack_from(value)[1], value[FRAME_BYTES:]
+
+
+class Container:
+    """Splices record bodies of one schema into an Avro object container file, without decoding.
+
+    The format: magic, metadata map, sync marker; then per block count, bytes, bodies, sync marker
+    (Avro 1.11 specification, "Object Container Files").
+    """
+
+    def __init__(self, schema: Json) -> None:
+        text = orjson.dumps(_plain(schema))
+        self._sync = hashlib.md5(text, usedforsecurity=False).digest()
+        meta = b"".join(
+            varint(len(part)) + part for pair in ((b"avro.schema", text), (b"avro.codec", b"null")) for part in pair
+        )
+        self._head = b"Obj\x01" + varint(2) + meta + b"\x00" + self._sync
+
+    def splice(self, bodies: Iterable[bytes]) -> bytes:
+        """Return a container that holds `bodies`, in order."""
+        parts = list(bodies)
+        joined = b"".join(parts)
+        return b"".join((self._head, varint(len(parts)), varint(len(joined)), joined, self._sync))
+
+
+def _plain(schema: Json) -> Json:
+    plain: Json = orjson.loads(_meaning(schema))
+    return plain
+
+
+def _load(name: str) -> RecordSchema:
+    return RecordSchema(orjson.loads(files("schemas").joinpath("avsc", f"{name}.avsc").read_bytes()))
+
+
+EXPOSURE: Final = _load("exposure")
+CUSTOM_EVENT: Final = _load("custom_event")
+DEAD_LETTER: Final = _load("dead_letter")

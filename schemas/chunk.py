@@ -1,0 +1,67 @@
+"""The record of `events.raw`: what arrived for one partition, from one or several requests.
+
+Chunks exist because a stream processor pays per message, whatever is in it. The events inside are
+the bytes that the SDK sent, so that ids, retries and replays can be judged on what was received.
+"""
+
+from typing import Final
+
+import msgspec
+
+VERSION: Final = b"1"
+
+VERSION_HEADER: Final = "chunk"
+COUNT_HEADER: Final = "n"
+REPLAY_HEADER: Final = "replay"
+ATTEMPT_HEADER: Final = "attempt"
+SPILLED_HEADER: Final = "spilled"
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+class RequestPart(msgspec.Struct, omit_defaults=True):
+    """The events of one request that belong to one partition.
+
+    `received_at` and `client_time` are ms since the epoch, `client_time` the sender's clock at send
+    (0: not told). `occurrences` and `ids` are by position in `events`; `ids` holds hex event ids
+    where the bytes here are not those that were received, or where the event is a replay.
+    """
+
+    project: str
+    environment: str
+    key_id: str
+    request_id: str
+    received_at: int
+    client_time: int = 0
+    statsigMetadata: msgspec.Raw = msgspec.Raw(b"{}")
+    idempotency_key: str = ""
+    occurrences: dict[int, int] = {}
+    ids: dict[int, str] = {}
+    user_agent: str = ""
+    ip: str = ""
+    events: list[msgspec.Raw] = []
+
+
+class Chunk(msgspec.Struct):
+    """All that one record holds."""
+
+    requests: list[RequestPart]
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Chunk)
+
+
+def encode(chunk: Chunk) -> bytes:
+    """Return the record's value; the events' bytes are copied in unchanged."""
+    return _encoder.encode(chunk)
+
+
+def decode(value: bytes) -> Chunk:
+    """Read a record's value. Raises msgspec.MsgspecError when it is not a chunk."""
+    return _decoder.decode(value)
+
+
+def headers(events: int) -> Headers:
+    """Return the headers of a chunk that holds `events` events."""
+    return ((VERSION_HEADER, VERSION), (COUNT_HEADER, b"%d" % events))

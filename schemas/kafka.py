@@ -1,0 +1,38 @@
+"""How every process reaches Kafka."""
+
+import ssl
+from dataclasses import dataclass
+from typing import Any, Final
+
+from schemas.limits import ENVELOPE_BYTES
+
+PRODUCER: Final[dict[str, Any]] = {"enable_idempotence": True, "acks": "all", "max_request_size": ENVELOPE_BYTES}
+"""Settings of every producer of ours: a retry inside the client never appends twice."""
+
+
+@dataclass(frozen=True)
+class KafkaConnection:
+    """Where the brokers are and how to be let in."""
+
+    bootstrap: str
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str = ""
+    sasl_username: str = ""
+    sasl_password: str = ""
+    ssl_ca_file: str = ""
+
+    def client_settings(self) -> dict[str, Any]:
+        """Return the arguments that every aiokafka client takes."""
+        settings: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap,
+            "security_protocol": self.security_protocol,
+        }
+        if self.sasl_mechanism:
+            settings |= {
+                "sasl_mechanism": self.sasl_mechanism,
+                "sasl_plain_username": self.sasl_username,
+                "sasl_plain_password": self.sasl_password,
+            }
+        if "SSL" in self.security_protocol:
+            settings["ssl_context"] = ssl.create_default_context(cafile=self.ssl_ca_file or None)
+        return settings

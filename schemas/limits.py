@@ -1,0 +1,61 @@
+"""Every limit of the pipeline, in one place.
+
+A limit is inclusive: a value equal to it is accepted, one above is refused with the reason named
+beside it. Tests take −1, 0 and +1 from here.
+"""
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# --- a request at the gateway ------------------------------------------------------------------
+WIRE_BODY_BYTES: Final = 8 * MIB
+"""Body as it came over the wire; above: 413 `body_too_large`."""
+
+DECODED_BODY_BYTES: Final = 16 * MIB
+"""Body after decompression. A core SDK's batch of 2,000 events of 4 kB users reaches 10 MB."""
+
+EVENTS_PER_REQUEST: Final = 5_000
+"""SDKs send at most 2,000; above: 413 `too_many_events`, and nothing of the request is taken."""
+
+EVENT_BYTES: Final = 256 * KIB
+"""One event; above: that event becomes a dead letter (`event_too_large`)."""
+
+METADATA_KEYS: Final = 256
+"""Keys of one event's `metadata` object; above: dead letter (`too_many_metadata_keys`)."""
+
+EVENT_DEPTH: Final = 32
+"""Nesting of arrays and objects in one event, the event itself being 1; above: dead letter."""
+
+HEADER_BLOCK_BYTES: Final = 32 * KIB
+"""Request line and headers together; above: 431."""
+
+UNFINISHED_REQUEST_S: Final = 10
+"""How long a request may take to arrive whole."""
+
+IDLE_KEEP_ALIVE_S: Final = 75
+"""SDKs poll their specs every 10 s on one connection."""
+
+GATEWAY_IN_FLIGHT_BYTES: Final = 256 * MIB
+"""Decoded bytes that one gateway holds unanswered; beyond: an immediate 503."""
+
+ANSWER_DEADLINE_S: Final = 2.5
+"""The gateway answers 503 when the log has not acknowledged by then (Go SDKs give up at 3 s)."""
+
+# --- a record in Kafka -------------------------------------------------------------------------
+CHUNK_EVENTS: Final = 1_000
+"""Events in one record of `events.raw`."""
+
+CHUNK_BYTES: Final = 512 * KIB
+"""Event bytes in one record of `events.raw`; a chunk of a single event may exceed it."""
+
+ENVELOPE_BYTES: Final = 17 * MIB
+"""`max.message.bytes` of dead-letter and specs topics, and `max_request_size` of their producers."""
+
+SPECS_BYTES: Final = 16 * MIB
+"""A config specs document; above: refused when it is pushed."""
+
+# --- exactly once ------------------------------------------------------------------------------
+CLAIMS_WINDOW_MS: Final = 48 * 3600 * 1000
+"""How long an event_id stays owned, on the broker's append time."""

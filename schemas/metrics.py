@@ -1,0 +1,90 @@
+"""The metrics of every process: names and meanings, in one place.
+
+Labels take their values from closed lists only, never from what a sender wrote.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+def _registry() -> CollectorRegistry:
+    registry = CollectorRegistry(auto_describe=True)
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    return registry
+
+
+class GatewayMetrics:
+    """What the gateway counts."""
+
+    def __init__(self) -> None:
+        self.registry = r = _registry()
+        self.requests = Counter(
+            "headrace_gateway_requests",
+            "Requests answered, by endpoint and status.",
+            ["endpoint", "status"],
+            registry=r,
+        )
+        self.refused = Counter(
+            "headrace_gateway_refused_requests", "Requests refused as a whole, by reason.", ["reason"], registry=r
+        )
+        self.events = Counter("headrace_gateway_events", "Events acknowledged by the log.", registry=r)
+        self.chunks = Counter("headrace_gateway_chunks", "Records written to events.raw.", registry=r)
+        self.dead_letters = Counter(
+            "headrace_gateway_dead_letters", "Events written to dlq.ingest, by reason.", ["reason"], registry=r
+        )
+        self.body_bytes = Counter("headrace_gateway_body_bytes", "Bytes of log requests as received.", registry=r)
+        self.in_flight_bytes = Gauge("headrace_gateway_in_flight_bytes", "Decoded bytes not yet answered.", registry=r)
+        self.append_seconds = Histogram(
+            "headrace_gateway_append_seconds",
+            "From a chunk's send to its acknowledgement.",
+            buckets=_SECONDS,
+            registry=r,
+        )
+
+
+class WorkerMetrics:
+    """What the worker counts."""
+
+    def __init__(self) -> None:
+        self.registry = r = _registry()
+        self.chunks = Counter("headrace_worker_chunks", "Records of events.raw processed.", registry=r)
+        self.events = Counter("headrace_worker_events", "Events read.", registry=r)
+        self.emitted = Counter("headrace_worker_emitted", "Events sent on, by topic.", ["topic"], registry=r)
+        self.duplicates = Counter("headrace_worker_duplicates", "Events dropped: another origin owns them.", registry=r)
+        self.dead_letters = Counter(
+            "headrace_worker_dead_letters", "Events written to dlq.worker, by reason.", ["reason"], registry=r
+        )
+        self.claims = Gauge("headrace_worker_claims", "Event ids held by the claims index.", registry=r)
+        self.pending = Gauge("headrace_worker_pending_chunks", "Chunks sent and not yet acknowledged.", registry=r)
+        self.recoveries = Counter("headrace_worker_recoveries", "Rebuilds of the claims index.", registry=r)
+
+
+class LanderMetrics:
+    """What the lander counts."""
+
+    def __init__(self) -> None:
+        self.registry = r = _registry()
+        self.rows = Counter("headrace_lander_rows", "Rows inserted, by table.", ["table"], registry=r)
+        self.repeats = Counter(
+            "headrace_lander_repeats", "Records that had landed already, by table.", ["table"], registry=r
+        )
+        self.dead_letters = Counter(
+            "headrace_lander_dead_letters", "Records written to dlq.lander, by reason.", ["reason"], registry=r
+        )
+        self.insert_seconds = Histogram(
+            "headrace_lander_insert_seconds", "Duration of an insert.", buckets=_SECONDS, registry=r
+        )
+        self.readbacks = Counter("headrace_lander_readbacks", "Look-ups of what had landed.", registry=r)
+        self.lag = Gauge("headrace_lander_lag_records", "Records not yet landed, by topic.", ["topic"], registry=r)
+
+
+class ConsoleMetrics:
+    """What the console counts."""
+
+    def __init__(self) -> None:
+        self.registry = r = _registry()
+        self.queries = Counter("headrace_console_queries", "SQL queries, by outcome.", ["outcome"], registry=r)
+        self.viewers = Gauge("headrace_console_viewers", "Open live streams.", registry=r)
+        self.dropped = Counter("headrace_console_dropped_events", "Events that a slow viewer missed.", registry=r)

@@ -1,0 +1,58 @@
+"""The topics: names, how many partitions, and how long they keep what they hold."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from schemas.limits import ENVELOPE_BYTES
+
+EVENTS_RAW: Final = "events.raw"
+EXPOSURES: Final = "exposures"
+CUSTOM_EVENTS: Final = "custom_events"
+DLQ_INGEST: Final = "dlq.ingest"
+DLQ_WORKER: Final = "dlq.worker"
+DLQ_LANDER: Final = "dlq.lander"
+CONFIG_SPECS: Final = "config.specs"
+KEYS: Final = "keys"
+LOGS: Final = "logs"
+SCHEMAS: Final = "schemas"
+
+WORKER_APP_ID: Final = "headrace-worker"
+CLAIMS_TABLE: Final = "claims"
+CLAIMS_CHANGELOG: Final = f"{WORKER_APP_ID}-{CLAIMS_TABLE}-changelog"
+LANDER_GROUP: Final = "headrace-lander"
+
+_DAY_MS: Final = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic as it must exist. `partitioned` topics have as many partitions as `events.raw`."""
+
+    name: str
+    partitioned: bool
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+def _kept(days: int) -> dict[str, str]:
+    return {"cleanup.policy": "delete", "retention.ms": str(days * _DAY_MS)}
+
+
+_COMPACT: Final = {"cleanup.policy": "compact"}
+_LARGE: Final = {"max.message.bytes": str(ENVELOPE_BYTES)}
+_FOREVER: Final = {"cleanup.policy": "delete", "retention.ms": "-1", **_LARGE}
+
+TOPICS: Final[tuple[Topic, ...]] = (
+    # The claims window and the offsets' lack of holes both rest on these settings.
+    Topic(EVENTS_RAW, True, {**_kept(7), "message.timestamp.type": "LogAppendTime"}),
+    Topic(EXPOSURES, True, _kept(3)),
+    Topic(CUSTOM_EVENTS, True, _kept(3)),
+    Topic(DLQ_INGEST, True, _FOREVER),
+    Topic(DLQ_WORKER, True, _FOREVER),
+    Topic(DLQ_LANDER, True, _FOREVER),
+    # Faust declares the same; made here so that it exists before the first worker.
+    Topic(CLAIMS_CHANGELOG, True, _COMPACT),
+    Topic(CONFIG_SPECS, False, {**_COMPACT, **_LARGE}),
+    Topic(KEYS, False, _COMPACT),
+    Topic(LOGS, False, _COMPACT),
+    Topic(SCHEMAS, False, _COMPACT),
+)
