@@ -1,0 +1,164 @@
+"""Claims: who owns an event id.
+
+The first record of `events.raw` that holds an id owns it, and its origin is the event's origin. A
+claim therefore names the record instead of saying "seen": after a crash the record meets its own
+claims, and its events are emitted again rather than lost. One entry is written per record, to the
+changelog of a Faust table, and the index in memory is rebuilt from the entries in record order.
+
+Everything here is decided from the records alone (offsets, and append times given by the broker),
+so any two workers that have the same entries below a record decide the same.
+"""
+
+import struct
+import zlib
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+from schemas.ids import EVENT_ID_BYTES
+
+_KEY: Final = struct.Struct(">IQ")
+_HEAD: Final = struct.Struct(">BQII")
+_VERSION: Final = 1
+
+TOMBSTONE_MARGIN_MS: Final = 3600 * 1000
+"""How much longer than the window an entry is kept: a broker's clock may step back."""
+
+
+class CorruptClaimsError(Exception):
+    """A claims entry cannot be what a worker wrote; processing on would land events twice."""
+
+
+class Verdict(Enum):
+    """What becomes of an event of a record."""
+
+    EMIT = auto()
+    DUPLICATE = auto()
+
+
+class Entry(NamedTuple):
+    """What one record of `events.raw` claims. `append_ms` is the broker's clock at its append."""
+
+    offset: int
+    append_ms: int
+    ids: bytes
+
+
+def entry_key(partition: int, offset: int) -> bytes:
+    """Return the table key of a record's entry."""
+    return _KEY.pack(partition, offset)
+
+
+def partition_of_key(key: bytes) -> int:
+    """Return the partition that a table key belongs to. Raises CorruptClaimsError."""
+    if len(key) != _KEY.size:
+        raise CorruptClaimsError(f"a claims key has {_KEY.size} bytes, this has {len(key)}")
+    partition: int = _KEY.unpack(key)[0]
+    return partition
+
+
+def encode_entry(append_ms: int, ids: Sequence[bytes]) -> bytes:
+    """Return the table value of a record that claims `ids`."""
+    packed = b"".join(ids)
+    return _HEAD.pack(_VERSION, append_ms, len(ids), zlib.crc32(packed)) + packed
+
+
+def decode_entry(key: bytes, value: bytes) -> Entry:
+    """Read an entry back. Raises CorruptClaimsError when count, checksum or version are wrong."""
+    if len(key) != _KEY.size or len(value) < _HEAD.size:
+        raise CorruptClaimsError(f"claims entry {key.hex()} is truncated")
+    partition, offset = _KEY.unpack(key)
+    version, append_ms, count, checksum = _HEAD.unpack_from(value)
+    ids = value[_HEAD.size :]
+    if version != _VERSION:
+        raise CorruptClaimsError(f"claims entry {partition}/{offset} has version {version}, this worker knows {_VERSION}")
+    if len(ids) != count * EVENT_ID_BYTES or zlib.crc32(ids) != checksum:
+        raise CorruptClaimsError(f"claims entry {partition}/{offset} does not match its count and checksum")
+    return Entry(offset, append_ms, ids)
+
+
+class ClaimsIndex:
+    """The owners of the ids of one partition, exact, for `window_ms` of broker time."""
+
+    def __init__(self, window_ms: int) -> None:
+        self._window_ms = window_ms
+        self._owner: dict[bytes, int] = {}
+        self._append_ms: dict[int, int] = {}
+        self._in_order: deque[Entry] = deque()
+
+    def __len__(self) -> int:
+        return len(self._owner)
+
+    @classmethod
+    def rebuild(cls, entries: Iterable[Entry], window_ms: int) -> "ClaimsIndex":
+        """Build the index from entries in any order; they are applied in record order."""
+        index = cls(window_ms)
+        for entry in sorted(entries):
+            index._claim(entry, _split(entry.ids))
+        return index
+
+    def decide(self, offset: int, append_ms: int, ids: Sequence[bytes]) -> list[Verdict]:
+        """Judge the events of one record; changes nothing.
+
+        An id that nobody owns, or that this very record owns, is emitted; one that is repeated
+        inside the record, or that another record owns and has not outlived, is a duplicate.
+        """
+        owner_of = self._owner.get
+        seen: set[bytes] = set()
+        verdicts = []
+        for event_id in ids:
+            owner = owner_of(event_id)
+            if event_id in seen:
+                verdicts.append(Verdict.DUPLICATE)
+            elif owner is None or owner == offset or not self._holds(owner, append_ms):
+                verdicts.append(Verdict.EMIT)
+            else:
+                verdicts.append(Verdict.DUPLICATE)
+            seen.add(event_id)
+        return verdicts
+
+    def claim(self, offset: int, append_ms: int, ids: Sequence[bytes]) -> None:
+        """Make the record at `offset` the owner of `ids`, which `decide` let through."""
+        self._claim(Entry(offset, append_ms, b"".join(ids)), ids)
+
+    def expire(self, append_ms: int) -> list[int]:
+        """Forget entries that no record appended at `append_ms` or later can meet; return their offsets."""
+        horizon = append_ms - self._window_ms - TOMBSTONE_MARGIN_MS
+        gone = []
+        while self._in_order and self._in_order[0].append_ms < horizon:
+            entry = self._in_order.popleft()
+            for event_id in _split(entry.ids):
+                if self._owner.get(event_id) == entry.offset:
+                    del self._owner[event_id]
+            self._append_ms.pop(entry.offset, None)
+            gone.append(entry.offset)
+        return gone
+
+    def _holds(self, owner: int, append_ms: int) -> bool:
+        return append_ms - self._append_ms[owner] <= self._window_ms
+
+    def _claim(self, entry: Entry, ids: Sequence[bytes]) -> None:
+        owners = self._owner
+        known = entry.offset in self._append_ms
+        self._append_ms[entry.offset] = entry.append_ms
+        for event_id in ids:
+            owner = owners.get(event_id)
+            if owner is None or not self._holds(owner, entry.append_ms):
+                owners[event_id] = entry.offset
+        if not known:
+            self._in_order.append(entry)
+
+
+def rebuild_all(table: Mapping[bytes, bytes], partitions: Iterable[int], window_ms: int) -> dict[int, ClaimsIndex]:
+    """Build the index of each of `partitions` from the table. Raises CorruptClaimsError."""
+    entries: dict[int, list[Entry]] = {partition: [] for partition in partitions}
+    for key, value in table.items():
+        partition = partition_of_key(key)
+        if partition in entries:
+            entries[partition].append(decode_entry(key, value))
+    return {partition: ClaimsIndex.rebuild(found, window_ms) for partition, found in entries.items()}
+
+
+def _split(packed: bytes) -> list[bytes]:
+    return [packed[i : i + EVENT_ID_BYTES] for i in range(0, len(packed), EVENT_ID_BYTES)]
