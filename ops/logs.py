@@ -1,0 +1,78 @@
+"""Logs of every process: one JSON object a line on standard error.
+
+Names, user agents and whatever else a stranger sent are escaped by JSON, so that nothing in a log
+can start a line or colour a terminal.
+"""
+
+import logging
+import sys
+import threading
+from types import TracebackType
+from typing import Any, Final
+
+import orjson
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+_QUIET: Final = {"aiokafka": "WARNING", "uvicorn": "WARNING", "asyncio": "WARNING", "httpx": "WARNING"}
+"""Libraries whose information is noise here; their warnings are ours."""
+
+
+def configure(level: str, process: str = "") -> None:
+    """Send structlog's and the standard library's records to stderr as JSON lines.
+
+    Each has `timestamp`, `level`, `event` and, where given, `process`. An exception that nobody
+    caught becomes such a line too. `level` is debug, info, warning or error.
+    """
+    number = logging.getLevelNamesMapping()[level.upper()]
+
+    def add_process(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        if process:
+            event["process"] = process
+        return event
+
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        add_process,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    render = structlog.processors.JSONRenderer(serializer=_dumps)
+    structlog.configure(
+        processors=[*shared, render],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(number)
+    for name, least in _QUIET.items():
+        logging.getLogger(name).setLevel(max(number, logging.getLevelNamesMapping()[least]))
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = _log_uncaught_in_thread
+
+
+def _dumps(value: Any, **_: Any) -> str:
+    return orjson.dumps(value, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    structlog.get_logger().critical("uncaught_exception", exc_info=(kind, error, traceback))
+
+
+def _log_uncaught_in_thread(arguments: threading.ExceptHookArgs) -> None:
+    structlog.get_logger().critical(
+        "uncaught_exception",
+        thread=arguments.thread.name if arguments.thread else "",
+        exc_info=(arguments.exc_type, arguments.exc_value, arguments.exc_traceback),
+    )

@@ -1,0 +1,1 @@
+"""One composition file per process: its stage, its servers, its end."""

@@ -1,0 +1,27 @@
+"""The gateway process: SDK requests in, chunks on events.raw out."""
+
+from ingest.config import GatewayConfig
+from ingest.gateway import Gateway
+
+from ops.http_server import HttpServer, bind
+from ops.processes import lifecycle
+from ops.settings import Settings
+from schemas.metrics import GatewayMetrics
+
+
+def compose(settings: Settings) -> lifecycle.Composition:
+    """Return the gateway and its server. Raises PortUnavailableError."""
+    config = GatewayConfig(
+        kafka=settings.kafka,
+        linger_ms=settings.linger_ms,
+        alias_paths=tuple(settings.alias_paths),
+        cors_origins=tuple(settings.cors_origins),
+    )
+    gateway = Gateway(config, GatewayMetrics())
+    listener = bind(settings.host, settings.gateway_port, "HEADRACE_GATEWAY_PORT")
+    return lifecycle.Composition([gateway], [HttpServer(gateway.app, listener)])
+
+
+def run(settings: Settings) -> int:
+    """Serve until told to stop; return the exit code."""
+    return lifecycle.run("gateway", settings, compose)

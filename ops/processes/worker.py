@@ -1,0 +1,23 @@
+"""The worker process: chunks in, exposures and custom events out."""
+
+from processors.worker import Worker, WorkerConfig
+
+from ops.processes import lifecycle
+from ops.settings import Settings
+from schemas.metrics import WorkerMetrics
+
+
+def compose(settings: Settings) -> lifecycle.Composition:
+    """Return the worker."""
+    config = WorkerConfig(
+        kafka=settings.kafka,
+        data_dir=settings.data_dir,
+        claims_window_ms=settings.claims_window_ms,
+        instance=settings.worker_instance,
+    )
+    return lifecycle.Composition([Worker(config, WorkerMetrics())])
+
+
+def run(settings: Settings) -> int:
+    """Work until told to stop; return the exit code."""
+    return lifecycle.run("worker", settings, compose)

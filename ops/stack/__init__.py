@@ -1,0 +1,1 @@
+"""The local stack: a real broker and our own processes as supervised children."""
