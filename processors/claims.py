@@ -72,7 +72,9 @@ def decode_entry(key: bytes, value: bytes) -> Entry:
     version, append_ms, count, checksum = _HEAD.unpack_from(value)
     ids = value[_HEAD.size :]
     if version != _VERSION:
-        raise CorruptClaimsError(f"claims entry {partition}/{offset} has version {version}, this worker knows {_VERSION}")
+        raise CorruptClaimsError(
+            f"claims entry {partition}/{offset} has version {version}, this worker knows {_VERSION}"
+        )
     if len(ids) != count * EVENT_ID_BYTES or zlib.crc32(ids) != checksum:
         raise CorruptClaimsError(f"claims entry {partition}/{offset} does not match its count and checksum")
     return Entry(offset, append_ms, ids)

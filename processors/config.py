@@ -10,11 +10,10 @@ from schemas.limits import CLAIMS_WINDOW_MS
 class WorkerConfig:
     """Settings of one worker.
 
-    `log` is the number of the current `events.raw`; `instance` is the worker's slot: with one fixed
-    name each the group knows a restarted worker again and does not wait for its session to end.
+    `instance` is the worker's slot: with one fixed name each, the group knows a restarted worker
+    again and does not wait for its session to end.
     """
 
     kafka: KafkaConnection
-    log: int
     claims_window_ms: int = CLAIMS_WINDOW_MS
     instance: str = "0"

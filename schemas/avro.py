@@ -50,6 +50,7 @@ class RecordSchema:
         self.name: str = schema["name"]
         self.id = schema_id(schema)
         self.frame = _frame.pack(0, self.id)
+        self.text = orjson.dumps(schema)
         self.columns: list[str] = [field["name"] for field in schema["fields"]]
         self._parsed = fastavro.parse_schema(orjson.loads(orjson.dumps(schema)))
         self._blocks = self._parse_blocks()
@@ -116,17 +117,73 @@ def _strip_logical(schema: Json) -> bytes:
 def varint(number: int) -> bytes:
     """Encode an int or long as Avro does: zigzag, then 7 bits a byte, low ones first."""
     rest = (number << 1) ^ (number >> 63)
-    if rest < 0x80:
-        return _ONE_BYTE[rest]
-    out = bytearray()
-    while rest > 0x7F:
-        out.append((rest & 0x7F) | 0x80)
-        rest >>= 7
-    out.append(rest)
-    return bytes(out)
+    if rest < _TWO_BYTES:
+        return _LAST[rest]
+    # Times in ms share their high bytes for 8 s, and every event has several.
+    high = rest >> 14
+    tail = _tails.get(high)
+    if tail is None:
+        if len(_tails) >= _TAILS_KEPT:
+            _tails.clear()
+        tail = _tails[high] = _unsigned(high)
+    return _CONTINUED[rest & 0x3FFF] + tail
 
 
-_ONE_BYTE: Final = [bytes([number]) for number in range(0x80)]
+def _unsigned(rest: int) -> bytes:
+    out = b""
+    while rest >= _TWO_BYTES:
+        out += _CONTINUED[rest & 0x3FFF]
+        rest >>= 14
+    return out + _LAST[rest]
+
+
+_TAILS_KEPT: Final = 50_000
+_tails: Final[dict[int, bytes]] = {}
+_TWO_BYTES: Final = 1 << 14
+_CONTINUED: Final = [bytes(((n & 0x7F) | 0x80, (n >> 7) | 0x80)) for n in range(_TWO_BYTES)]
+_LAST: Final = [bytes((n,)) if n < 0x80 else bytes(((n & 0x7F) | 0x80, n >> 7)) for n in range(_TWO_BYTES)]
+_ONE_LOOKUP: Final = _TWO_BYTES >> 1
+_double: Final = struct.Struct("<d").pack
+
+
+def string(text: str) -> bytes:
+    """Encode a string. Lone surrogates, which UTF-8 has no bytes for, become "?"."""
+    content = text.encode("utf-8", "replace")
+    size = len(content)
+    return _LAST[size << 1] + content if size < _ONE_LOOKUP else varint(size) + content
+
+
+def utf8(text: bytes) -> bytes:
+    """Encode a string that is UTF-8 already."""
+    size = len(text)
+    return _LAST[size << 1] + text if size < _ONE_LOOKUP else varint(size) + text
+
+
+class Vocabulary:
+    """Encodes strings that repeat (tiers, versions, countries) once each."""
+
+    def __init__(self, kept: int = 10_000) -> None:
+        self._encoded: dict[str, bytes] = {}
+        self._kept = kept
+
+    def string(self, text: str) -> bytes:
+        """Encode a string, from memory where it was met before."""
+        encoded = self._encoded.get(text)
+        if encoded is None:
+            if len(self._encoded) >= self._kept:
+                self._encoded.clear()
+            encoded = self._encoded[text] = string(text)
+        return encoded
+
+
+def double(number: float) -> bytes:
+    """Encode a double."""
+    return _double(number)
+
+
+def boolean(flag: bool) -> bytes:
+    """Encode a boolean."""
+    return b"\x01" if flag else b"\x00"
 
 
 def unframe(value: bytes) -> tuple[int, bytes]:

@@ -16,6 +16,9 @@ WIRE_BODY_BYTES: Final = 8 * MIB
 DECODED_BODY_BYTES: Final = 16 * MIB
 """Body after decompression. A core SDK's batch of 2,000 events of 4 kB users reaches 10 MB."""
 
+REQUEST_METADATA_BYTES: Final = 64 * KIB
+"""A request's `statsigMetadata`, which travels with each of its chunks; above: 413."""
+
 EVENTS_PER_REQUEST: Final = 5_000
 """SDKs send at most 2,000; above: 413 `too_many_events`, and nothing of the request is taken."""
 
@@ -59,3 +62,13 @@ SPECS_BYTES: Final = 16 * MIB
 # --- exactly once ------------------------------------------------------------------------------
 CLAIMS_WINDOW_MS: Final = 48 * 3600 * 1000
 """How long an event_id stays owned, on the broker's append time."""
+
+# --- time --------------------------------------------------------------------------------------
+FAR_FUTURE_MS: Final = 24 * 3600 * 1000
+"""An event further ahead of its receipt is kept and flagged `future`."""
+
+FAR_PAST_MS: Final = 30 * 24 * 3600 * 1000
+"""An event older than this at its receipt is kept and flagged `past`; mobile SDKs keep days."""
+
+TIME_MS: Final = 8_640_000_000_000_000
+"""Largest time, either way from the epoch, that a clock can mean (ECMA-262, "Time Values")."""

@@ -1,0 +1,289 @@
+"""From an SDK's event to the record of a public topic.
+
+Pure: the same event, request and knowledge of configs give the same bytes. Records are joined from
+blocks (`schemas/avro.py`): what is the same for a request or for all exposures of one rule is
+encoded once.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple, Protocol
+
+import msgspec
+
+from processors.event_time import EventTime, InvalidTimeError, judge
+from processors.unit import Ids, ids_of, unit_of
+from schemas import avro
+from schemas.chunk import RequestPart
+from schemas.reasons import Reason
+from schemas.topics import CUSTOM_EVENTS, EXPOSURES
+from schemas.wire import Event, ExposureMetadata, RequestMetadata, User, text_of
+
+_EXPOSURE_OF: Final = {
+    "statsig::gate_exposure": "gate",
+    "statsig::config_exposure": "config",
+    "statsig::layer_exposure": "layer",
+}
+_NO_PARENT: Final = bytes(16)
+_ABSENT: Final = (b"", b"null")
+_DECISIONS_KEPT: Final = 50_000
+
+_decode_user: Final = msgspec.json.Decoder(User).decode
+_decode_exposure: Final = msgspec.json.Decoder(ExposureMetadata).decode
+_decode_metadata: Final = msgspec.json.Decoder(RequestMetadata).decode
+
+
+class Rejected(Exception):  # noqa: N818 - an outcome, not an error of ours
+    """An event that cannot become a record, and why."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+class Mapped(NamedTuple):
+    """An event as it goes on: topic, key (the unit id) and framed Avro value."""
+
+    topic: str
+    key: bytes
+    value: bytes
+
+
+class Entity(NamedTuple):
+    """What the newest config specs say of a gate, experiment, dynamic config or layer."""
+
+    kind: str
+    id_type: str
+    groups: Mapping[str, str]
+
+
+class Entities(Protocol):
+    """Knowledge of configs, by project and by the section of an exposure (gate, config, layer)."""
+
+    @property
+    def revision(self) -> int:
+        """A number that changes whenever an answer may."""
+
+    def find(self, project: str, section: str, name: str) -> Entity | None:
+        """Return the entity, None where it is not known."""
+
+
+class RequestContext:
+    """What is the same for all events of a request part."""
+
+    def __init__(self, part: RequestPart, log: int, partition: int, offset: int) -> None:
+        sender = request_metadata(part)
+        self.part = part
+        self.sdk_type = text_of(sender.sdkType)
+        self.sdk_version = text_of(sender.sdkVersion)
+        self.session_id = text_of(sender.sessionID)
+        self.stable_id = text_of(sender.stableID)
+        self.block = avro.EXPOSURE.block(
+            "request",
+            {
+                "origin_log": log,
+                "origin_partition": partition,
+                "origin_offset": offset,
+                "project": part.project,
+                "environment": part.environment,
+                "key_id": part.key_id,
+                "request_id": part.request_id,
+                "received_at": part.received_at,
+                "sdk_type": self.sdk_type,
+                "sdk_version": self.sdk_version,
+                "session_id": self.session_id,
+            },
+        )
+
+
+def request_metadata(part: RequestPart) -> RequestMetadata:
+    """Read who sent a request; metadata that is not an object says nothing."""
+    try:
+        return _decode_metadata(part.statsigMetadata)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return RequestMetadata()
+
+
+class EventMapper:
+    """Maps events of any request. Keeps encoded decisions, which repeat from unit to unit."""
+
+    def __init__(self, entities: Entities) -> None:
+        self._entities = entities
+        self._decisions: dict[tuple[str, ...], bytes] = {}
+        self._revision = -1
+
+    def map(self, event: Event, event_id: bytes, index: int, context: RequestContext) -> Mapped:
+        """Return the record of `event`. Raises Rejected."""
+        name = event.eventName
+        if not isinstance(name, str) or not name:
+            raise Rejected(Reason.MISSING_EVENT_NAME, f"eventName is {name!r}; a text is needed")
+        try:
+            time = judge(event.time, context.part.received_at, context.part.client_time)
+        except InvalidTimeError as error:
+            raise Rejected(Reason.INVALID_TIME, str(error)) from error
+        user = _user_of(event)
+        ids = ids_of(user, context.stable_id)
+        head = event_id + avro.varint(index) + b"\x00" + context.block
+        section = _EXPOSURE_OF.get(name)
+        if section is None:
+            unit = unit_of(ids, "")
+            body = head + _common(event, time, user, ids, unit) + _vocabulary.string(name) + _value(event.value)
+            return Mapped(CUSTOM_EVENTS, unit[1].encode("utf-8", "replace"), avro.CUSTOM_EVENT.frame + body)
+        shown = _exposure_of(event)
+        entity_name = text_of(shown.gate if section == "gate" else shown.config)
+        if not entity_name:
+            raise Rejected(Reason.INVALID_EXPOSURE, f"{name} names no {'gate' if section == 'gate' else 'config'}")
+        entity = self._entities.find(context.part.project, section, entity_name)
+        unit = unit_of(ids, entity.id_type if entity else "")
+        decision = self._decision(context.part.project, section, entity_name, shown, entity)
+        body = head + _common(event, time, user, ids, unit) + _NO_PARENT + decision
+        return Mapped(EXPOSURES, unit[1].encode("utf-8", "replace"), avro.EXPOSURE.frame + body)
+
+    def _decision(self, project: str, section: str, name: str, shown: ExposureMetadata, entity: Entity | None) -> bytes:
+        if self._entities.revision != self._revision or len(self._decisions) > _DECISIONS_KEPT:
+            self._decisions.clear()
+            self._revision = self._entities.revision
+        value = shown.gateValue if section == "gate" else shown.rulePassed
+        parts = (
+            project,
+            section,
+            name,
+            flag_text(value),
+            text_of(shown.ruleID),
+            text_of(shown.parameterName),
+            text_of(shown.allocatedExperiment),
+            text_of(shown.configVersion),
+            text_of(shown.lcut) or text_of(shown.configSyncTime),
+            text_of(shown.reason),
+            flag_text(shown.isManualExposure),
+        )
+        encoded = self._decisions.get(parts)
+        if encoded is None:
+            encoded = self._decisions[parts] = self._encode_decision(parts, entity)
+        return encoded
+
+    def _encode_decision(self, parts: tuple[str, ...], entity: Entity | None) -> bytes:
+        project, section, name, value, rule_id, parameter, allocated, version, stamped, reason, manual = parts
+        decided_by = self._entities.find(project, "config", allocated) if section == "layer" and allocated else entity
+        default_kind = "experiment" if section == "config" else section
+        return avro.EXPOSURE.block(
+            "decision",
+            {
+                "value": value,
+                "kind": entity.kind if entity else default_kind,
+                "name": name,
+                "rule_id": rule_id,
+                "group_name": decided_by.groups.get(rule_id, "") if decided_by else "",
+                "parameter": parameter,
+                "allocated_experiment": allocated,
+                "wire_name": name,
+                "stamped_version": version,
+                "stamped_time": _stamped_ms(stamped),
+                "config_version": "",
+                "config_time": None,
+                "config_match": "",
+                "assignment": "",
+                "expected_group": "",
+                "reason": reason,
+                "is_manual": manual == "true",
+            },
+        )
+
+
+def flag_text(value: object) -> str:
+    """Return "true" or "false" for JSON and textual booleans, text for the rest, "" for nothing."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return text_of(value)
+
+
+def _user_of(event: Event) -> User:
+    if event.user in _ABSENT:
+        return User()
+    try:
+        return _decode_user(event.user)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Rejected(Reason.INVALID_EVENT, f"user: {error}") from error
+
+
+def _exposure_of(event: Event) -> ExposureMetadata:
+    if event.metadata in _ABSENT:
+        raise Rejected(Reason.INVALID_EXPOSURE, "an exposure without metadata names nothing")
+    try:
+        return _decode_exposure(event.metadata)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Rejected(Reason.INVALID_EXPOSURE, f"metadata: {error}") from error
+
+
+def _common(event: Event, time: EventTime, user: User, ids: Ids, unit: tuple[str, str]) -> bytes:
+    # The hottest code of the worker: one pass, few calls, nothing encoded twice.
+    varint, string, often = avro.varint, avro.string, _vocabulary.string
+    user_id = string(ids.user_id)
+    stable_id = string(ids.stable_id)
+    unit_id = unit[1]
+    event_ms, clamped_ms, corrected_ms, flag, lateness_ms = time
+    event_time = varint(event_ms)
+    own: Any = event.statsigMetadata
+    country, version = user.country, user.appVersion
+    metadata, raw_user = event.metadata, event.user
+    return b"".join(
+        (
+            _PRODUCTION if (environment := user.statsigEnvironment) is None else often(_tier(environment)),
+            event_time if clamped_ms == event_ms else varint(clamped_ms),
+            event_time,
+            event_time if corrected_ms == event_ms else varint(corrected_ms),
+            often(flag),
+            varint(lateness_ms),
+            often(unit[0]),
+            user_id if unit_id is ids.user_id else stable_id if unit_id is ids.stable_id else string(unit_id),
+            user_id,
+            stable_id,
+            _custom_ids(ids, stable_id) if ids.custom else b"\x00",
+            b"\x00",  # canonical_id
+            b"\x00" if country is None else often(text_of(country)),
+            b"\x00" if version is None else often(text_of(version)),
+            b"\x00",  # is_bot
+            _WEIGHT_ONE if own is None else avro.double(_weight(own)),
+            b"\x00" if metadata in _ABSENT else avro.utf8(bytes(metadata)),
+            b"\x00" if raw_user in _ABSENT else avro.utf8(bytes(raw_user)),
+        )
+    )
+
+
+def _custom_ids(ids: Ids, stable_id: bytes) -> bytes:
+    out = avro.varint(len(ids.custom))
+    for name, value in ids.custom.items():
+        out += _vocabulary.string(name) + (stable_id if value is ids.stable_id else avro.string(value))
+    return out + b"\x00"
+
+
+_vocabulary: Final = avro.Vocabulary()
+_PRODUCTION: Final = avro.string("production")
+_WEIGHT_ONE: Final = avro.double(1.0)
+
+
+def _tier(environment: object) -> str:
+    tier = environment.get("tier") if isinstance(environment, dict) else None
+    return tier if isinstance(tier, str) and tier else "production"
+
+
+def _weight(own: object) -> float:
+    rate = own.get("samplingRate") if isinstance(own, dict) else None
+    return float(rate) if isinstance(rate, int | float) and not isinstance(rate, bool) and rate > 0 else 1.0
+
+
+def _value(value: object) -> bytes:
+    if isinstance(value, str):
+        return b"\x00" + avro.string(value)
+    if isinstance(value, bool):
+        return b"\x00" + avro.string(flag_text(value))
+    if isinstance(value, int | float):
+        return b"\x02" + avro.double(value) + b"\x00"
+    return b"\x00\x00"
+
+
+def _stamped_ms(text: str) -> int | None:
+    try:
+        return int(float(text)) if text else None
+    except (ValueError, OverflowError):
+        return None

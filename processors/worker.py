@@ -1,0 +1,315 @@
+"""The worker: chunks in, exposures and custom events out, each event id once.
+
+The order of things, which exactness rests on: decide and claim in one step without awaiting; send
+output, claim and dead letters in one flight; acknowledge the chunk when the broker has all of them;
+commit what is acknowledged, in order.
+"""
+
+import asyncio
+import contextlib
+import gc
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import faust
+import structlog
+from aiokafka.errors import KafkaError
+
+from processors.claims import ClaimsIndex, encode_entry, entry_key, rebuild_all
+from processors.config import WorkerConfig
+from processors.entities import ConfigEntities
+from processors.faust_measures import ClaimsTable, Guard, MeasuredTransport, NoWebBoot, Recovery
+from processors.map_event import EventMapper
+from processors.process_chunk import Processed, SourceRecord, process
+from processors.publish import Flight, Publisher
+from schemas import avro, topics
+from schemas.kafka import KafkaConnection
+from schemas.logs import LogReader
+from schemas.metrics import WorkerMetrics
+from schemas.origin import HEADER as ORIGIN
+from schemas.origin import Origin
+
+log = structlog.get_logger()
+
+FLIGHT_LINGER_S: Final = 0.004
+"""How long output waits for more: Kafka is paid per batch, and a chunk of 13 events is little."""
+
+FLIGHT_RECORDS: Final = 2_000
+"""Records of a flight at the most."""
+
+PENDING_CHUNKS: Final = 400
+"""Chunks sent and not yet acknowledged; beyond, reading waits."""
+
+COMMIT_INTERVAL_S: Final = 1.0
+SESSION_TIMEOUT_S: Final = 8.0
+DRAIN_S: Final = 5.0
+RETRY_S: Final = 1.0
+
+# The default of 700 objects makes the collector walk the claims over and over (13 µs an event).
+_GC_THRESHOLDS: Final = (50_000, 20, 1000)
+
+
+class Worker:
+    """One worker process: a Faust app with the claims table, and the publisher."""
+
+    def __init__(self, config: WorkerConfig, metrics: WorkerMetrics) -> None:
+        self._config = config
+        self._metrics = metrics
+        self.registry = metrics.registry
+        self._waiting_for = {"worker": "it has not been started"}
+        self._failure: asyncio.Future[BaseException] | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._entities = ConfigEntities(config.kafka)
+        self._mapper = EventMapper(self._entities)
+        self._logs = LogReader(config.kafka)
+        self._publisher = Publisher(config.kafka, self._on_delivered, self._fail)
+        self._indexes: dict[int, ClaimsIndex] = {}
+        self._log = 0
+        self._flight: Flight | None = None
+        self._pending = 0
+        self._room = asyncio.Event()
+        self._room.set()
+        self._landed = asyncio.Event()
+        self._app: faust.App | None = None
+
+    async def start(self) -> None:
+        """Begin to work in the background; `readiness` tells how far it is."""
+        self._failure = asyncio.get_running_loop().create_future()
+        self._starting = asyncio.create_task(self._start(), name="worker:start")
+
+    def readiness(self) -> dict[str, str]:
+        """Return what is not ready yet, and why; {} when chunks are being processed."""
+        return dict(self._waiting_for)
+
+    async def failed(self) -> BaseException:
+        """Wait for an error that the process must end for; a restart recovers."""
+        assert self._failure is not None
+        return await asyncio.shield(self._failure)
+
+    async def stop(self) -> None:
+        """Finish and acknowledge what is in the air, commit, and leave the group."""
+        self._waiting_for = {"worker": "it is stopping"}
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.gather(self._starting, return_exceptions=True)
+        if self._watching is not None:
+            self._watching.cancel()
+        if self._app is not None and self._app.started:
+            await self._drain()
+            await self._app.stop()
+        await self._publisher.stop()
+        await self._entities.stop()
+
+    # --- starting ------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        gc.set_threshold(*_GC_THRESHOLDS)
+        try:
+            self._waiting_for = {"kafka": f"no answer yet from {self._config.kafka.bootstrap}"}
+            await self._until_reachable(self._publisher.start)
+            self._waiting_for = {"log": "events.raw has no log number yet; `headrace init` gives it one"}
+            self._log = await self._logs.wait_current()
+            self._waiting_for = {"config": "reading the config specs"}
+            await self._entities.start()
+            await self._publish_schemas()
+            self._waiting_for = {"claims": "reading the claims back"}
+            self._app = self._compose()
+            self._watching = asyncio.create_task(self._watch(self._app), name="worker:watch")
+            await self._app.start()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the process cannot work
+            self._fail(error)
+
+    async def _until_reachable(self, connect: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                return await connect()
+            except (KafkaError, OSError) as error:
+                log.warning("kafka_unavailable", error=repr(error))
+                await asyncio.sleep(RETRY_S)
+
+    async def _publish_schemas(self) -> None:
+        for schema in (avro.EXPOSURE, avro.CUSTOM_EVENT, avro.DEAD_LETTER):
+            await self._publisher.send_one(topics.SCHEMAS, 0, b"%d" % schema.id, schema.text)
+
+    async def _watch(self, app: faust.App) -> None:
+        await app._crashed.wait()
+        self._fail(app._crash_reason or RuntimeError("Faust crashed without saying why"))
+
+    def _compose(self) -> faust.App:
+        app = faust.App(
+            topics.WORKER_APP_ID,
+            broker=f"kafka://{self._config.kafka.bootstrap.replace(',', ';')}",
+            broker_credentials=_credentials(self._config.kafka),
+            store="memory://",
+            processing_guarantee="at_least_once",
+            consumer_auto_offset_reset="earliest",
+            consumer_group_instance_id=f"{topics.WORKER_APP_ID}-{self._config.instance}",
+            consumer_max_fetch_size=4 << 20,
+            broker_session_timeout=SESSION_TIMEOUT_S,
+            broker_heartbeat_interval=SESSION_TIMEOUT_S / 3,
+            broker_commit_interval=COMMIT_INTERVAL_S,
+            broker_max_poll_records=1_000,
+            stream_buffer_maxsize=PENDING_CHUNKS,
+            stream_wait_empty=False,
+            stream_recovery_delay=0.0,
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            web_enabled=False,
+            autodiscover=False,
+        )
+        app.BootStrategy = NoWebBoot
+        app.boot_strategy = NoWebBoot(app)
+        app.transport = MeasuredTransport(app.conf.broker_consumer, app)
+        raw_bytes = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
+        # A Table changes the schema it is given, and with only `schema=` it would recover as JSON.
+        claims = ClaimsTable(
+            app,
+            name=topics.CLAIMS_TABLE,
+            partitions=None,
+            key_type=bytes,
+            value_type=bytes,
+            schema=faust.Schema(**raw_bytes),
+        )
+        app.tables.add(claims)
+        claims.write = self._write_claim
+        recovery = Recovery(app, topics.EVENTS_RAW, lambda partitions: self._rebuild(claims, partitions), self._fail)
+        claims.on_recover(recovery.on_recover)
+        self._guard = Guard(app, recovery)
+        source = app.topic(topics.EVENTS_RAW, schema=faust.Schema(**raw_bytes))
+
+        async def work(stream: Any) -> None:
+            await self._work(stream, claims)
+
+        app.agent(source, name="headrace.worker", concurrency=1)(work)
+        return app
+
+    async def _rebuild(self, claims: ClaimsTable, partitions: set[int]) -> None:
+        started = time.monotonic()
+        window_ms = self._config.claims_window_ms
+        self._indexes = rebuild_all(claims.data.data, partitions, window_ms)
+        if self._flight is not None:
+            # Of the generation before: its records may land, its sources will be read again.
+            self._launch(self._flight)
+        self._metrics.recoveries.inc()
+        self._metrics.claims.set(sum(len(index) for index in self._indexes.values()))
+        self._waiting_for = {}
+        log.info(
+            "claims_rebuilt",
+            partitions=sorted(partitions),
+            ids=sum(len(index) for index in self._indexes.values()),
+            seconds=round(time.monotonic() - started, 3),
+        )
+
+    # --- working -------------------------------------------------------------------------------
+
+    async def _work(self, stream: Any, claims: ClaimsTable) -> None:
+        async for event in stream.noack().events():
+            try:
+                await self._room.wait()
+                if not self._guard.is_current(event):
+                    continue
+                self._guard.admit(event)
+                self._process(event, claims)
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:  # noqa: BLE001 - leaving the loop would acknowledge the event
+                self._fail(error)
+            if self._failure is not None and self._failure.done():
+                await asyncio.Event().wait()
+
+    def _process(self, event: Any, claims: ClaimsTable) -> None:
+        """Decide, claim and hand over one chunk. Nothing is awaited in between."""
+        message = event.message
+        partition, offset = message.partition, message.offset
+        append_ms = round(message.timestamp * 1000)
+        index = self._indexes[partition]
+        headers = dict(message.headers or ())
+        record = SourceRecord(self._log, partition, offset, append_ms, headers, message.value or b"")
+        done = process(record, index, self._mapper, time.time_ns() // 1_000_000)
+        flight = self._current_flight()
+        self._emit(flight, partition, done)
+        index.claim(offset, append_ms, done.claimed)
+        claims[entry_key(partition, offset)] = encode_entry(append_ms, done.claimed)
+        for gone in index.expire(append_ms):
+            claims.pop(entry_key(partition, gone), None)
+        flight.sources.append(event)
+        self._pending += 1
+        if self._pending >= PENDING_CHUNKS:
+            self._room.clear()
+        if flight.records >= FLIGHT_RECORDS:
+            self._launch(flight)
+        self._count(done)
+
+    def _emit(self, flight: Flight, partition: int, done: Processed) -> None:
+        for mapped, origin in done.emitted:
+            flight.add(mapped.topic, partition, mapped.key, mapped.value, ((ORIGIN, origin),))
+        for letter in done.dead:
+            key = letter.origin.pack() if isinstance(letter.origin, Origin) else b""
+            flight.add(topics.DLQ_WORKER, partition, key, letter.encode())
+
+    def _count(self, done: Processed) -> None:
+        metrics = self._metrics
+        metrics.chunks.inc()
+        metrics.events.inc(done.events)
+        if done.duplicates:
+            metrics.duplicates.inc(done.duplicates)
+        for letter in done.dead:
+            metrics.dead_letters.labels(letter.reason.value).inc()
+        metrics.emitted.inc(len(done.emitted))
+
+    def _write_claim(self, partition: int, key: bytes, value: bytes | None) -> None:
+        self._current_flight().add(topics.CLAIMS_CHANGELOG, partition, key, value)
+
+    # --- flights -------------------------------------------------------------------------------
+
+    def _current_flight(self) -> Flight:
+        if self._flight is None:
+            flight = self._flight = self._publisher.new_flight()
+            asyncio.get_running_loop().call_later(FLIGHT_LINGER_S, self._launch, flight)
+        return self._flight
+
+    def _launch(self, flight: Flight) -> None:
+        if self._flight is flight:
+            self._flight = None
+            self._publisher.launch(flight)
+
+    def _on_delivered(self, flight: Flight) -> None:
+        for source in flight.sources:
+            self._pending -= 1
+            if self._guard.is_current(source):
+                source.ack()
+        self._landed.set()
+        self._metrics.pending.set(self._pending)
+        self._metrics.claims.set(sum(len(index) for index in self._indexes.values()))
+        if self._pending < PENDING_CHUNKS // 2:
+            self._room.set()
+
+    async def _drain(self) -> None:
+        assert self._app is not None
+        self._app.consumer.stop_flow()
+        self._room.clear()
+        deadline = time.monotonic() + DRAIN_S
+        while self._pending and time.monotonic() < deadline:
+            self._landed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._landed.wait(), deadline - time.monotonic())
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is not None and not self._failure.done():
+            log.error("worker_failed", error=repr(error))
+            self._failure.set_result(error)
+
+
+def _credentials(connection: KafkaConnection) -> Any:
+    settings = connection.client_settings()
+    tls = settings.get("ssl_context")
+    if connection.sasl_mechanism:
+        return faust.SASLCredentials(
+            username=connection.sasl_username,
+            password=connection.sasl_password,
+            mechanism=connection.sasl_mechanism,
+            ssl_context=tls,
+        )
+    return faust.SSLCredentials(tls) if tls is not None else None
