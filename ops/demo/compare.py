@@ -9,9 +9,10 @@ from ops.demo.plan import EXPERIMENT, Item
 
 @dataclass(frozen=True)
 class Row:
-    """One landed row of a run: which event it is, and the rule it says was used."""
+    """One landed row of a run: which event it is, whose it is, and the rule it says was used."""
 
     item: Item
+    user_id: str
     rule_id: str = ""
 
 
