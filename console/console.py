@@ -1,0 +1,49 @@
+"""The console put together: which part answers what, and what they share."""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
+
+from console import answers
+from console.config import ConsoleConfig
+from console.live import route as live_route
+from console.live.hub import Hub
+from console.live.replay import Replay
+from console.shield import Shield
+from console.sql import route as sql_route
+from console.sql.run import SqlRunner
+from console.store_pool import StorePool
+from schemas.metrics import ConsoleMetrics
+
+__all__ = ["Console", "ConsoleConfig"]
+
+_OWN_THREADS: Final = 3
+
+
+class Console:
+    """The read side. `app` answers over HTTP; the stage's contract starts and stops what is behind it."""
+
+    def __init__(self, config: ConsoleConfig, metrics: ConsoleMetrics) -> None:
+        self.registry: CollectorRegistry = metrics.registry
+        self._store = StorePool(config.store, _OWN_THREADS, "console")
+        self._hub = Hub(config.kafka, metrics)
+        self._sql = SqlRunner(config.store, self._store, config.sql, metrics)
+        routes = [*sql_route.routes(self._sql), *live_route.routes(self._hub, Replay(config.kafka))]
+        app = Starlette(routes=routes, exception_handlers={answers.RefusedError: answers.refusal_answer})
+        self.app: ASGIApp = Shield(app, config.allowed_hosts)
+
+    async def start(self) -> None:
+        """Begin to watch the log and the store; what is not there yet is waited for in the background."""
+        self._hub.start()
+
+    async def stop(self) -> None:
+        """End the streams and the queries, and let go of log and store."""
+        await self._hub.stop()
+        await self._sql.stop()
+        await self._store.close(patience_s=3)
+
+    def readiness(self) -> dict[str, str]:
+        """Return what cannot be asked now, and what to do about it."""
+        return {}

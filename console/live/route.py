@@ -1,0 +1,144 @@
+"""`/api/exposures/stream`: exposures as they happen."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from aiokafka.errors import KafkaError
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from console.answers import RefusedError
+from console.live import sse
+from console.live.filters import FIELDS, Filter, filter_from
+from console.live.hub import Hub, decode_all
+from console.live.positions import Positions, from_id
+from console.live.replay import Replay
+from console.live.viewer import Viewer
+
+log = structlog.get_logger()
+
+HEARTBEAT_S: Final = 10.0
+VIEWERS_MAX: Final = 500
+RECENT_MAX: Final = 500
+_RECENT_READ: Final = 2_000
+"""So many of the newest records are searched for the last ones that a filter wants."""
+_DECODED_AT_ONCE: Final = 250
+
+_OTHER_PARAMETERS: Final = ("rate", "recent", "last_event_id")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a viewer asked for."""
+
+    wanted: Filter
+    rate_max: float | None
+    recent: int
+    resume: Positions
+
+
+def asked(request: Request) -> Asked:
+    """Read a request. Raises RefusedError (400) that names what cannot be understood."""
+    unknown = set(request.query_params) - set(FIELDS) - set(_OTHER_PARAMETERS)
+    if unknown:
+        raise RefusedError(
+            400,
+            "unknown_parameter",
+            f"There is no parameter {min(unknown)[:60]!r}.",
+            f"There are {', '.join([*FIELDS, *_OTHER_PARAMETERS])}.",
+        )
+    last = request.headers.get("last-event-id") or request.query_params.get("last_event_id", "")
+    try:
+        resume = from_id(last) if last else {}
+    except ValueError as error:
+        raise RefusedError(400, "unknown_position", f"{error}.", "Begin again without Last-Event-ID.") from error
+    rate = _number(request, "rate", 100_000)
+    recent = _number(request, "recent", RECENT_MAX)
+    return Asked(filter_from(request.query_params.multi_items()), rate or None, int(recent), resume)
+
+
+def _number(request: Request, name: str, largest: int) -> float:
+    text = request.query_params.get(name, "")
+    try:
+        number = float(text or 0)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= largest:
+        raise RefusedError(
+            400, "not_a_number", f"{name}={text[:40]!r} is not understood.", f"Give a number from 0 to {largest}."
+        )
+    return number
+
+
+class _Stream(StreamingResponse):
+    """A stream that lets go of its viewer however it ends: the generator alone may be left suspended."""
+
+    def __init__(self, hub: Hub, replay: Replay, question: Asked) -> None:
+        self._hub = hub
+        self._viewer = Viewer(question.wanted, question.rate_max)
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        super().__init__(_frames(hub, replay, question, self._viewer), headers=headers, media_type=sse.MEDIA_TYPE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream until it ends."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._hub.leave(self._viewer)
+
+
+def routes(hub: Hub, replay: Replay) -> list[Route]:
+    """Return the routes of this surface."""
+
+    async def stream(request: Request) -> Response:
+        question = asked(request)
+        if hub.viewer_count >= VIEWERS_MAX:
+            raise RefusedError(
+                503, "too_many_viewers", f"{VIEWERS_MAX} viewers watch already.", "Close a stream, or try again later."
+            )
+        return _Stream(hub, replay, question)
+
+    return [Route("/api/exposures/stream", stream, methods=["GET"])]
+
+
+async def _frames(hub: Hub, replay: Replay, question: Asked, viewer: Viewer) -> AsyncIterator[bytes]:
+    """Yield what was before, then what happens, until the viewer has gone or the console stops."""
+    yield b"retry: 1000\n\n"
+    joined = hub.join(viewer)
+    while not joined.done() and not viewer.is_closed:
+        frames = await viewer.frames(HEARTBEAT_S, joined)
+        if not joined.done():
+            yield frames or sse.HEARTBEAT
+    if joined.done():
+        async for frames in _before(replay, question, viewer, joined.result()):
+            yield frames
+        viewer.notify("status", {"state": "live", "message": ""})
+    while not viewer.is_closed:
+        yield await viewer.frames(HEARTBEAT_S) or sse.HEARTBEAT
+
+
+async def _before(replay: Replay, question: Asked, viewer: Viewer, until: Positions) -> AsyncIterator[bytes]:
+    """Yield what the viewer missed while away, or the last few that it wants to begin with."""
+    try:
+        if question.resume:
+            records, gone = await replay.between(question.resume, until)
+            viewer.missed(gone)
+        elif question.recent:
+            records = await replay.last(_RECENT_READ, until)
+        else:
+            return
+    except (KafkaError, TimeoutError, OSError) as error:
+        log.warning("replay_failed", error=str(error) or type(error).__name__)
+        return
+    wanted: list[bytes] = []
+    records = sorted(records, key=lambda record: record.timestamp)
+    for begin in range(0, len(records), _DECODED_AT_ONCE):
+        batch, _ = decode_all(records[begin : begin + _DECODED_AT_ONCE])
+        wanted += [each.frame for each in batch if question.wanted.wants(each.fields)]
+        await asyncio.sleep(0)  # the other viewers' turn
+    yield b"".join(wanted if question.resume else wanted[-question.recent :])
