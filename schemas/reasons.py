@@ -25,6 +25,10 @@ class Reason(StrEnum):
     DRAINING = "draining"
     NOT_BUILT = "not_built"
     NO_SPECS = "no_specs"
+    UNKNOWN_PATH = "unknown_path"
+    WRONG_METHOD = "wrong_method"
+    HEADERS_TOO_LARGE = "headers_too_large"
+    UNFINISHED_REQUEST = "unfinished_request"
     # one event, at the gateway
     MALFORMED_EVENT = "malformed_event"
     EVENT_TOO_LARGE = "event_too_large"

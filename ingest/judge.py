@@ -1,0 +1,105 @@
+"""Whether one event may enter the log: only size and readability are judged here.
+
+What an event means (types, times, names) is the worker's to judge, so that such events are claimed
+like all others and their retries are seen to be copies.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+import orjson
+
+from ingest.cut import depth
+from schemas.limits import EVENT_BYTES, EVENT_DEPTH, METADATA_KEYS
+from schemas.reasons import Reason
+
+
+class Verdict(NamedTuple):
+    """Why an event is refused; `message` is for a person."""
+
+    reason: Reason
+    message: str
+
+
+class _Metadata(msgspec.Struct):
+    metadata: msgspec.Raw = msgspec.Raw(b"")
+
+
+_decode_metadata: Final = msgspec.json.Decoder(_Metadata).decode
+_decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode: Final = msgspec.json.Decoder().decode
+
+_SHORTEST_MEMBER: Final = len(b'"":0,')
+_MAY_HAVE_MANY_KEYS_BYTES: Final = (METADATA_KEYS + 1) * _SHORTEST_MEMBER
+
+# A number leaves the range of a double by an exponent of three digits, or by very many digits with
+# an exponent of two: 10**(208 + 99) is still inside.
+_CLASSES: Final = bytes(
+    ord("0") if chr(code).isdigit() and code < 128 else ord("e") if chr(code) in "eE" else ord(" ")
+    for code in range(256)
+)
+_LONG_EXPONENT: Final = b"0e000"
+_LONG_EXPONENT_SIGNED: Final = b"0e 000"
+_MANY_DIGITS: Final = b"0" * 200
+
+_ALL_BUT_OPENING: Final = bytes(code for code in range(256) if code not in b"{[\x00")
+
+
+def certainly_good(events: Sequence[bytes]) -> bool:
+    """Tell whether no event of a decoded request can be one that `judge` refuses.
+
+    Some 1 µs an event where `judge` takes 10. It may say False of good events, never True of a bad
+    one. The events must be JSON objects that msgspec could skip over and that are valid UTF-8.
+    """
+    if max(map(len, events), default=0) > _MAY_HAVE_MANY_KEYS_BYTES and not all(map(_certainly_few_keys, events)):
+        return False
+    joined = b"\x00".join(events)  # a byte that JSON cannot hold
+    # No event is deeper than it has opening brackets, those inside strings counted as well.
+    if max(map(len, joined.translate(None, _ALL_BUT_OPENING).split(b"\x00")), default=0) > EVENT_DEPTH:
+        return False
+    classes = joined.translate(_CLASSES)
+    return not (_LONG_EXPONENT in classes or _LONG_EXPONENT_SIGNED in classes or _MANY_DIGITS in classes)
+
+
+def _certainly_few_keys(event: bytes) -> bool:
+    size = len(event)
+    return size <= _MAY_HAVE_MANY_KEYS_BYTES or (size <= EVENT_BYTES and event.count(b":") <= METADATA_KEYS)
+
+
+def judge(event: bytes) -> Verdict | None:
+    """Return why `event` is refused, None when it is accepted. `event` must be valid UTF-8."""
+    if len(event) > EVENT_BYTES:
+        return Verdict(Reason.EVENT_TOO_LARGE, f"{len(event)} bytes; the limit is {EVENT_BYTES}")
+    levels = depth(event)
+    if levels > EVENT_DEPTH:
+        return Verdict(Reason.EVENT_TOO_DEEP, f"{levels} levels deep; the limit is {EVENT_DEPTH}")
+    if event[:1] != b"{":
+        return Verdict(Reason.MALFORMED_EVENT, "an event is a JSON object")
+    if (problem := unreadable(event)) is not None:
+        return Verdict(Reason.MALFORMED_EVENT, problem)
+    keys = _metadata_keys(event)
+    if keys > METADATA_KEYS:
+        return Verdict(Reason.TOO_MANY_METADATA_KEYS, f"{keys} keys of metadata; the limit is {METADATA_KEYS}")
+    return None
+
+
+def unreadable(text: bytes) -> str | None:
+    """Return why `text` is no JSON that every reader takes, None when it is.
+
+    Two parsers are asked, because what one of them lets through (numbers beyond a double, lone
+    surrogates) is what stops a reader further on.
+    """
+    try:
+        orjson.loads(text)
+        _decode(text)
+    except (orjson.JSONDecodeError, msgspec.MsgspecError, RecursionError) as error:
+        return str(error)
+    return None
+
+
+def _metadata_keys(event: bytes) -> int:
+    if len(event) <= _MAY_HAVE_MANY_KEYS_BYTES:
+        return 0
+    metadata = bytes(_decode_metadata(event).metadata)
+    return len(_decode_members(metadata)) if metadata[:1] == b"{" else 0

@@ -1,0 +1,211 @@
+"""Gathering what several requests send to one partition into one record.
+
+A stream processor pays per record, and a server SDK's 50 events are 50 users on all partitions; so
+events wait a few milliseconds for company. A gateway that is idle makes nobody wait, and a partition
+whose last record is still on its way gathers until it has arrived.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final, NamedTuple
+
+import structlog
+
+from ingest.chunks import Part
+from schemas.limits import ANSWER_DEADLINE_S, CHUNK_BYTES, CHUNK_EVENTS
+
+log = structlog.get_logger()
+
+_SWEEP_S: Final = 0.1
+_BATCH_BYTES: Final = 768 * 1024
+"""Records sent at once to one partition; a Kafka broker takes batches up to 1 MiB by default."""
+
+
+class Record(NamedTuple):
+    """The value of one record of `events.raw`, and how many events are in it."""
+
+    value: bytes
+    events: int
+
+
+class Ticket:
+    """What one request waits for: the acknowledgement of every record that holds a part of it."""
+
+    __slots__ = ("due_s", "pending", "taken")
+
+    def __init__(self, taken: asyncio.Future[bool], pending: int, due_s: float) -> None:
+        self.taken = taken
+        self.pending = pending
+        self.due_s = due_s
+
+    def acknowledge(self) -> None:
+        """Note that one of the records is in the log; the last one ends the wait."""
+        self.pending -= 1
+        if self.pending == 0 and not self.taken.done():
+            self.taken.set_result(True)
+
+    def fail(self) -> None:
+        """End the wait without success."""
+        if not self.taken.done():
+            self.taken.set_result(False)
+
+
+Waiting = tuple[Part, Ticket]
+Append = Callable[[int, Sequence[Record]], Awaitable[None]]
+
+
+class _Queue:
+    """What waits for one partition."""
+
+    __slots__ = ("partition", "sent_at_s", "waiting")
+
+    def __init__(self, partition: int) -> None:
+        self.partition = partition
+        self.waiting: list[Waiting] = []
+        self.sent_at_s = 0.0  # 0: nothing is on its way
+
+
+class Linger:
+    """Gathers parts by partition and hands them to `append`, which returns when they are in the log.
+
+    One call of `append` per partition is under way at any time. A part whose request was answered
+    while it waited (in vain) is dropped: its sender was told to send it again.
+    """
+
+    def __init__(self, append: Append, linger_ms: float) -> None:
+        self._append = append
+        self._linger_s = linger_ms / 1000
+        self._loop: asyncio.AbstractEventLoop
+        self._queues: dict[int, _Queue] = {}
+        self._tickets: deque[Ticket] = deque()
+        self._deliveries: set[asyncio.Task[None]] = set()
+        self._flush_handle: asyncio.Handle | None = None
+        self._sweep_handle: asyncio.Handle | None = None
+        self._last_flush_s = 0.0
+        self._stalled: frozenset[int] = frozenset()
+
+    def start(self) -> None:
+        """Work on the running loop; nothing may be put before."""
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def stalled(self) -> frozenset[int]:
+        """Partitions whose last record has waited for its acknowledgement longer than a client does."""
+        return self._stalled
+
+    def put(self, parts: Iterable[Part], besides: int = 0) -> Ticket:
+        """Queue the parts of one request and return its ticket.
+
+        `besides` acknowledgements will come from elsewhere (dead letters). Unless all have come when
+        the answer is due, the ticket fails.
+        """
+        now_s = self._loop.time()
+        ticket = Ticket(self._loop.create_future(), besides, now_s + ANSWER_DEADLINE_S - _SWEEP_S)
+        for part in parts:
+            ticket.pending += 1
+            queue = self._queues.get(part.partition)
+            if queue is None:
+                queue = self._queues[part.partition] = _Queue(part.partition)
+            queue.waiting.append((part, ticket))
+        if ticket.pending == 0:
+            ticket.taken.set_result(True)
+            return ticket
+        self._tickets.append(ticket)
+        if self._sweep_handle is None:
+            self._sweep_handle = self._loop.call_later(_SWEEP_S, self._sweep)
+        if self._flush_handle is None:
+            self._schedule_flush(now_s)
+        return ticket
+
+    async def drain(self) -> None:
+        """Return when all that was put has been answered; at the latest when the last answer is due."""
+        while any(not ticket.taken.done() for ticket in self._tickets):
+            await asyncio.wait([ticket.taken for ticket in self._tickets])
+        if self._sweep_handle is not None:
+            self._sweep_handle.cancel()
+        for delivery in self._deliveries:
+            delivery.cancel()
+        await asyncio.gather(*self._deliveries, return_exceptions=True)
+
+    def _schedule_flush(self, now_s: float) -> None:
+        due_s = self._last_flush_s + self._linger_s
+        if due_s <= now_s:
+            # Idle. One turn of the loop still brings together what arrived in it.
+            self._flush_handle = self._loop.call_soon(self._flush)
+        else:
+            self._flush_handle = self._loop.call_at(due_s, self._flush)
+
+    def _flush(self) -> None:
+        self._flush_handle = None
+        self._last_flush_s = now_s = self._loop.time()
+        for queue in self._queues.values():
+            if queue.waiting and not queue.sent_at_s:
+                queue.sent_at_s = now_s
+                task = self._loop.create_task(self._deliver(queue))
+                self._deliveries.add(task)
+                task.add_done_callback(self._deliveries.discard)
+
+    async def _deliver(self, queue: _Queue) -> None:
+        taken, queue.waiting = take(queue.waiting)
+        try:
+            if taken:
+                await self._append(queue.partition, records_of([part for part, _ in taken]))
+        except Exception:
+            log.exception("append_failed", partition=queue.partition)
+            for _, ticket in taken:
+                ticket.fail()
+        else:
+            for _, ticket in taken:
+                ticket.acknowledge()
+        finally:
+            queue.sent_at_s = 0.0
+            if queue.waiting and self._flush_handle is None:
+                self._schedule_flush(self._loop.time())
+
+    def _sweep(self) -> None:
+        now_s = self._loop.time()
+        tickets = self._tickets
+        while tickets and (tickets[0].taken.done() or tickets[0].due_s <= now_s):
+            tickets.popleft().fail()
+        late_s = now_s - ANSWER_DEADLINE_S
+        on_their_way = [queue for queue in self._queues.values() if queue.sent_at_s]
+        self._stalled = frozenset(queue.partition for queue in on_their_way if queue.sent_at_s < late_s)
+        for queue in on_their_way:
+            queue.waiting = [waiting for waiting in queue.waiting if not waiting[1].taken.done()]
+        more = tickets or on_their_way
+        self._sweep_handle = self._loop.call_later(_SWEEP_S, self._sweep) if more else None
+
+
+def take(waiting: list[Waiting]) -> tuple[list[Waiting], list[Waiting]]:
+    """Return what is to be sent now and what does not fit; what nobody waits for is in neither."""
+    taken: list[Waiting] = []
+    size = 0
+    for position, item in enumerate(waiting):
+        part, ticket = item
+        if ticket.taken.done():
+            continue
+        size += len(part.json)
+        if taken and size > _BATCH_BYTES:
+            return taken, waiting[position:]
+        taken.append(item)
+    return taken, []
+
+
+def records_of(parts: Sequence[Part]) -> list[Record]:
+    """Join parts, in order, into records; a record is cut where it would exceed a chunk's limits."""
+    records: list[Record] = []
+    start = count = size = 0
+    for position, part in enumerate(parts):
+        if position > start and (count + part.events > CHUNK_EVENTS or size + len(part.json) > CHUNK_BYTES):
+            records.append(_record(parts[start:position], count))
+            start, count, size = position, 0, 0
+        count += part.events
+        size += len(part.json)
+    if parts:
+        records.append(_record(parts[start:], count))
+    return records
+
+
+def _record(parts: Sequence[Part], count: int) -> Record:
+    return Record(b'{"requests":[%b]}' % b",".join([part.json for part in parts]), count)

@@ -1,0 +1,99 @@
+"""Reading a request: its headers and query by name, and its body up to the limit."""
+
+import os
+from itertools import count
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from starlette.types import Receive, Scope, Send
+
+from ingest.refusal import Refusal
+from schemas.limits import WIRE_BODY_BYTES
+from schemas.reasons import Reason
+
+Fields = dict[bytes, bytes]
+
+_NO_FIELDS: Final[Fields] = {}
+
+
+class DisconnectedError(Exception):
+    """The client went away before its request was whole."""
+
+
+class RequestIds:
+    """Ids that no other request has, of this gateway or another."""
+
+    def __init__(self) -> None:
+        self._prefix = os.urandom(8).hex()
+        self._count = count(1)
+
+    def next(self) -> str:
+        """Return a new id."""
+        return f"{self._prefix}-{next(self._count):x}"
+
+
+class Request:
+    """One request as every route sees it. `cors` are the headers that a browser wants on the answer."""
+
+    __slots__ = ("cors", "headers", "id", "method", "path", "query", "receive", "send")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        self.receive = receive
+        self.send = send
+        self.id = request_id
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers: Fields = dict(scope["headers"])
+        self.query = query_of(scope["query_string"])
+        self.cors: list[tuple[bytes, bytes]] = []
+
+
+def query_of(query_string: bytes) -> Fields:
+    """Return the query parameters; of a name that stands there twice, the first."""
+    if not query_string:
+        return _NO_FIELDS
+    fields: Fields = {}
+    for pair in query_string.split(b"&"):
+        name, _, value = pair.partition(b"=")
+        if b"%" in value or b"+" in value:
+            value = unquote_to_bytes(value.replace(b"+", b" "))
+        fields.setdefault(name, value)
+    return fields
+
+
+def number_of(text: bytes) -> int:
+    """Return a count or time that a client told, 0 when it is absent or no whole number."""
+    return int(text) if text.isdigit() and len(text) < 16 else 0
+
+
+async def body_of(request: Request) -> bytes:
+    """Return the request's body as it came. Raises Refusal (413), DisconnectedError.
+
+    A length that is declared and too large is refused before anything is read.
+    """
+    if number_of(request.headers.get(b"content-length", b"")) > WIRE_BODY_BYTES:
+        raise _too_large()
+    receive = request.receive
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise DisconnectedError
+    body: bytes = message["body"]
+    if not message["more_body"]:
+        if len(body) > WIRE_BODY_BYTES:
+            raise _too_large()
+        return body
+    pieces = [body]
+    size = len(body)
+    while message["more_body"]:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise DisconnectedError
+        pieces.append(message["body"])
+        size += len(pieces[-1])
+        if size > WIRE_BODY_BYTES:
+            raise _too_large()
+    return b"".join(pieces)
+
+
+def _too_large() -> Refusal:
+    return Refusal(Reason.BODY_TOO_LARGE, f"the body is larger than {WIRE_BODY_BYTES} bytes")

@@ -1,0 +1,139 @@
+"""Which path does what, and what a browser may do from another origin."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from ingest.answer import SUCCESS, refuse, reply
+from ingest.receive import DisconnectedError, Request, RequestIds, body_of
+from ingest.refusal import Refusal
+from ingest.serve_specs import ServeSpecs, specs_path_of
+from schemas.metrics import GatewayMetrics
+from schemas.reasons import Reason
+
+log = structlog.get_logger()
+
+Handler = Callable[[Request], Awaitable[int]]
+"""Answers a request and returns the status. Raises Refusal, DisconnectedError."""
+
+LOG_PATHS: Final = ("/v1/log_event", "/v1/rgstr", "/v1/log_event_beacon")
+
+_PREFLIGHT_S: Final = b"86400"
+
+
+class Route:
+    """What one path does: a handler for each method, and the name it is counted under."""
+
+    def __init__(self, name: str, **handlers: Handler) -> None:
+        self.name = name
+        self.handlers = handlers
+
+
+class Cors:
+    """What a browser is told about calls from other origins. Credentials are never asked for."""
+
+    def __init__(self, origins: Sequence[str]) -> None:
+        self._any = "*" in origins
+        self._origins = frozenset(origin.encode() for origin in origins)
+
+    def headers(self, origin: bytes) -> list[tuple[bytes, bytes]]:
+        """Return the headers of an answer to `origin`; none where it is not allowed."""
+        if self._any:
+            return [(b"access-control-allow-origin", b"*")]
+        if origin in self._origins:
+            return [(b"access-control-allow-origin", origin), (b"vary", b"origin")]
+        return [(b"vary", b"origin")]
+
+    async def preflight(self, request: Request) -> int:
+        """Answer OPTIONS: what was asked for is allowed, since keys and not origins let events in."""
+        asked = request.headers.get(b"access-control-request-headers", b"content-type,statsig-api-key")
+        headers = [
+            (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
+            (b"access-control-allow-headers", asked),
+            (b"access-control-max-age", _PREFLIGHT_S),
+        ]
+        return await reply(request, 204, b"", headers if request.cors[:1] != [(b"vary", b"origin")] else ())
+
+
+class GatewayApp:
+    """The gateway's ASGI application.
+
+    Plain ASGI, because for a request of one event a framework's routing and request objects would
+    cost more than the event.
+    """
+
+    def __init__(
+        self,
+        log_events: Handler,
+        specs: ServeSpecs,
+        alias_paths: Sequence[str],
+        cors: Cors,
+        metrics: GatewayMetrics,
+    ) -> None:
+        self._metrics = metrics
+        self._cors = cors
+        self._request_ids = RequestIds()
+        self._routes = dict.fromkeys((*LOG_PATHS, *alias_paths), Route("log", POST=log_events))
+        self._routes["/v1/sdk_exception"] = Route("sdk_exception", POST=_take_exception)
+        self._routes["/v1/get_id_lists"] = Route("id_lists", POST=specs.id_lists)
+        self._routes["/v1/initialize"] = Route("initialize", POST=_not_built)
+        self._specs = Route("specs", GET=specs.download, POST=specs.download)
+        self._unknown = Route("unknown")
+        self._preflight = Route("preflight", OPTIONS=cors.preflight)
+        # Label look-ups cost more than counting does.
+        self._counters = {("log", 202): metrics.requests.labels("log", "202")}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, whatever happens."""
+        request = Request(scope, receive, send, self._request_ids.next())
+        if b"origin" in request.headers:
+            request.cors = self._cors.headers(request.headers[b"origin"])
+        route = self._routes.get(request.path) or self._find(request)
+        if request.method == "OPTIONS":
+            route = self._preflight
+        try:
+            status = await _handle(route, request)
+        except Refusal as refusal:
+            self._metrics.refused.labels(refusal.reason.value).inc()
+            status = await refuse(request, refusal)
+        except DisconnectedError:
+            return
+        self._count(route.name, status)
+
+    def _find(self, request: Request) -> Route:
+        return self._specs if specs_path_of(request.path) else self._unknown
+
+    def _count(self, name: str, status: int) -> None:
+        counter = self._counters.get((name, status))
+        if counter is None:
+            counter = self._counters[name, status] = self._metrics.requests.labels(name, str(status))
+        counter.inc()
+
+
+async def _handle(route: Route, request: Request) -> int:
+    handler = route.handlers.get(request.method)
+    if handler is None:
+        if not route.handlers:
+            raise Refusal(Reason.UNKNOWN_PATH, "there is nothing here; SDKs send to /v1/log_event or /v1/rgstr")
+        raise Refusal(Reason.WRONG_METHOD, f"this path takes {' and '.join(route.handlers)}")
+    try:
+        return await handler(request)
+    except (Refusal, DisconnectedError):
+        raise
+    except Exception as error:
+        log.exception("request_failed", endpoint=route.name, request_id=request.id)
+        # 503 and not 500, so that the batch is kept by every SDK that keeps one at all.
+        raise Refusal(Reason.UNEXPECTED_ERROR, "the gateway failed; its log says why") from error
+
+
+async def _take_exception(request: Request) -> int:
+    """Take an SDK's report of its own exception: it is for the SDK's vendor, so it is not kept."""
+    await body_of(request)
+    return await reply(request, 202, SUCCESS)
+
+
+async def _not_built(_: Request) -> int:
+    message = "/v1/initialize is not built yet: point browsers here with networkConfig.logEventUrl only"
+    raise Refusal(Reason.NOT_BUILT, message)

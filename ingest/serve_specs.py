@@ -1,0 +1,90 @@
+"""The routes that server SDKs initialise from: config specs and id lists."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import unquote
+
+import orjson
+
+from ingest.answer import reply
+from ingest.auth import KeyDirectory, authenticate, may_read_specs
+from ingest.body import decode
+from ingest.receive import Request, body_of, number_of
+from ingest.refusal import Refusal
+from ingest.specs import SpecsShelf
+from schemas.reasons import Reason
+from schemas.specs import Format
+
+SPECS_PATHS: Final[Mapping[str, Format]] = {
+    "/v1/download_config_specs": "dcs-v1",
+    "/v2/download_config_specs": "dcs-v2",
+}
+_KEY_SUFFIX: Final = ".json"
+
+
+class ServeSpecs:
+    """Answers with what was pushed for the project of the key. Secret keys only."""
+
+    def __init__(self, directory: KeyDirectory, shelf: SpecsShelf) -> None:
+        self._directory = directory
+        self._shelf = shelf
+
+    async def download(self, request: Request) -> int:
+        """Answer with the newest document, or that the SDK has it. Raises Refusal."""
+        known = authenticate(self._directory, request, _now_ms())
+        may_read_specs(known)
+        since_time, checksum = await _what_it_has(request)
+        wanted = SPECS_PATHS[specs_path_of(request.path)]
+        document = self._shelf.find(known.record.project, wanted, since_time, checksum)
+        if document is None:
+            message = f"no config specs were pushed for project {known.record.project}: `headrace config push FILE`"
+            raise Refusal(Reason.NO_SPECS, message)
+        etag = document.etag.encode()
+        headers = [(b"etag", etag)] if etag else []
+        if etag and request.headers.get(b"if-none-match") == etag:
+            return await reply(request, 304, b"", headers)
+        return await reply(request, 200, document.content, headers)
+
+    async def id_lists(self, request: Request) -> int:
+        """Answer that there are no id lists. Raises Refusal."""
+        may_read_specs(authenticate(self._directory, request, _now_ms()))
+        return await reply(request, 200, b"{}")
+
+
+def specs_path_of(path: str) -> str:
+    """Return which of `SPECS_PATHS` a path is, "" if none. The key may stand behind it (`/<key>.json`).
+
+    What stands there is not looked at: every SDK sends the key as a header too, and paths end up in
+    logs.
+    """
+    if path in SPECS_PATHS:
+        return path
+    head, _, tail = path.rpartition("/")
+    return head if head in SPECS_PATHS and tail.endswith(_KEY_SUFFIX) else ""
+
+
+async def _what_it_has(request: Request) -> tuple[int, str]:
+    """Return (sinceTime, checksum) from the query, or from the body of a POST."""
+    if request.method == "POST":
+        told = _json_of(decode(await body_of(request), request.headers.get(b"content-encoding", b"")))
+        since_time, checksum = told.get("sinceTime"), told.get("checksum")
+        return (
+            since_time if isinstance(since_time, int) else 0,
+            checksum if isinstance(checksum, str) else "",
+        )
+    # Core SDKs encode the checksum twice.
+    checksum = unquote(request.query.get(b"checksum", b"").decode("utf-8", "replace"))
+    return number_of(request.query.get(b"sinceTime", b"")), checksum
+
+
+def _json_of(body: bytes) -> dict[str, Any]:
+    try:
+        told = orjson.loads(body or b"{}")
+    except orjson.JSONDecodeError as error:
+        raise Refusal(Reason.UNDECODABLE_BODY, f"not JSON: {error}") from error
+    return told if isinstance(told, dict) else {}
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
