@@ -12,7 +12,9 @@ class Stage(Protocol):
     must end because going on could lose or double events.
     """
 
-    registry: CollectorRegistry
+    @property
+    def registry(self) -> CollectorRegistry:
+        """Everything the stage counts."""
 
     async def start(self) -> None:
         """Return when working, or when work is retried in the background until it can."""

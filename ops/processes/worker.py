@@ -1,6 +1,7 @@
 """The worker process: chunks in, exposures and custom events out."""
 
-from processors.worker import Worker, WorkerConfig
+from processors.config import WorkerConfig
+from processors.worker import Worker
 
 from ops.processes import lifecycle
 from ops.settings import Settings
@@ -11,7 +12,6 @@ def compose(settings: Settings) -> lifecycle.Composition:
     """Return the worker."""
     config = WorkerConfig(
         kafka=settings.kafka,
-        data_dir=settings.data_dir,
         claims_window_ms=settings.claims_window_ms,
         instance=settings.worker_instance,
     )

@@ -1,0 +1,180 @@
+"""Making the topics exist as `schemas.topics` says, and giving events.raw its log number."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import for_code
+
+from ops.kafka_metadata import ClusterState, describe
+from schemas.kafka import PRODUCER, KafkaConnection
+from schemas.origin import REFUSED_AT_GATEWAY_LOG
+from schemas.topics import EVENTS_RAW, LOGS, TOPICS, Topic
+
+_TOPIC_EXISTS: Final = 36
+_SETTLE_S: Final = 20
+_POLL_S: Final = 0.05
+_REPLICAS: Final = 3
+
+
+class TopicsError(Exception):
+    """The topics are not, and cannot be made, what they must be. `remedy` says what to do."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+class LogRecord(msgspec.Struct, frozen=True):
+    """One life of events.raw: its number, and the id that Kafka gave the topic. Times are ms."""
+
+    log: int
+    topic: str
+    topic_id: str
+    partitions: int
+    created_at: int
+
+
+def next_log(known: Iterable[LogRecord], topic_id: str, store_log: int) -> int:
+    """Return the number of the log whose topic has this id.
+
+    A number is never given twice, not even after the broker was wiped: the store remembers the
+    largest one that landed, `store_log`. Raises TopicsError when none is left.
+    """
+    known = list(known)
+    for record in known:
+        if record.topic_id == topic_id:
+            return record.log
+    number = 1 + max([store_log, *(record.log for record in known)])
+    if number >= REFUSED_AT_GATEWAY_LOG:
+        raise TopicsError(
+            f"events.raw has been created anew {number - 1} times, and origins have no number left.",
+            "Start with a new store, or drop the oldest logs' rows and the store's record of them.",
+        )
+    return number
+
+
+async def ensure_topics(connection: KafkaConnection, partitions: int, store_log: int) -> LogRecord:
+    """Create the topics that are missing, and return which log events.raw is.
+
+    Existing topics are left as they are. `partitions` holds for events.raw and the topics that
+    follow it; `store_log` is the largest log number of any row in the store, 0 when there is none.
+    Raises TopicsError, and KafkaError when the cluster cannot be reached.
+    """
+    async with _admin(connection) as admin:
+        cluster = await describe(admin, [topic.name for topic in TOPICS])
+        _check_partitions(cluster, partitions)
+        missing = [topic for topic in TOPICS if topic.name not in cluster.topics]
+        if missing:
+            await _create(admin, missing, partitions, cluster.brokers)
+        cluster = await _settled(admin)
+    topic_id = str(cluster.topics[EVENTS_RAW].topic_id)
+    known = await _read_logs(connection)
+    log = next_log(known, topic_id, store_log)
+    for record in known:
+        if record.topic_id == topic_id:
+            return record
+    record = LogRecord(log, EVENTS_RAW, topic_id, partitions, int(time.time() * 1000))
+    await _write_log(connection, record)
+    return record
+
+
+async def current_log(connection: KafkaConnection) -> int:
+    """Return the log number of events.raw as it is now. Raises TopicsError when it has none."""
+    async with _admin(connection) as admin:
+        cluster = await describe(admin, [EVENTS_RAW, LOGS])
+    remedy = "Run `headrace init`."
+    if EVENTS_RAW not in cluster.topics or LOGS not in cluster.topics:
+        raise TopicsError(f"{connection.bootstrap} has no topics of ours.", remedy)
+    topic_id = str(cluster.topics[EVENTS_RAW].topic_id)
+    for record in await _read_logs(connection):
+        if record.topic_id == topic_id:
+            return record.log
+    raise TopicsError(f"events.raw ({topic_id}) has no log number: it was created by somebody else.", remedy)
+
+
+@asynccontextmanager
+async def _admin(connection: KafkaConnection) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(**connection.client_settings())
+    try:
+        await admin.start()
+        yield admin
+    finally:
+        await admin.close()
+
+
+def _check_partitions(cluster: ClusterState, partitions: int) -> None:
+    for topic in TOPICS:
+        state = cluster.topics.get(topic.name)
+        wanted = partitions if topic.partitioned else 1
+        if state is not None and state.partitions != wanted:
+            raise TopicsError(
+                f"The topic {topic.name} has {state.partitions} partitions, and {wanted} are wanted.",
+                f"Set HEADRACE_PARTITIONS={state.partitions} if the topic is right"
+                if topic.partitioned
+                else "Delete the topic, or use another cluster.",
+            )
+
+
+async def _create(admin: AIOKafkaAdminClient, missing: list[Topic], partitions: int, brokers: int) -> None:
+    replicas = min(_REPLICAS, brokers)
+    # acks=all with one in-sync replica would acknowledge what a single broken disk loses.
+    common = {"min.insync.replicas": str(max(1, replicas - 1))}
+    response: Any = await admin.create_topics(
+        [
+            NewTopic(
+                topic.name, partitions if topic.partitioned else 1, replicas, topic_configs=common | topic.settings
+            )
+            for topic in missing
+        ]
+    )
+    for name, code, *rest in response.topic_errors:
+        if code not in (0, _TOPIC_EXISTS):
+            raise TopicsError(
+                f"The topic {name} could not be created: {for_code(code).__name__} {rest[0] if rest else ''}".rstrip(),
+                "Check the cluster's logs, and that this user may create topics.",
+            )
+
+
+async def _settled(admin: AIOKafkaAdminClient) -> ClusterState:
+    """Wait until every topic can be written to. Raises TopicsError."""
+    until = time.monotonic() + _SETTLE_S
+    while True:
+        cluster = await describe(admin, [topic.name for topic in TOPICS])
+        waiting = [t.name for t in TOPICS if t.name not in cluster.topics or not cluster.topics[t.name].has_leaders]
+        if not waiting:
+            return cluster
+        if time.monotonic() > until:
+            raise TopicsError(f"These topics have no leader: {', '.join(waiting)}.", "Look at the brokers' logs.")
+        await asyncio.sleep(_POLL_S)
+
+
+async def _read_logs(connection: KafkaConnection) -> list[LogRecord]:
+    consumer = AIOKafkaConsumer(**connection.client_settings(), enable_auto_commit=False, fetch_max_wait_ms=100)
+    await consumer.start()
+    try:
+        partition = TopicPartition(LOGS, 0)
+        consumer.assign([partition])
+        end = (await consumer.end_offsets([partition]))[partition]
+        await consumer.seek_to_beginning(partition)
+        found: list[LogRecord] = []
+        while await consumer.position(partition) < end:
+            records = (await consumer.getmany(partition, timeout_ms=200)).get(partition, ())
+            found += [msgspec.json.decode(r.value, type=LogRecord) for r in records if r.value is not None]
+        return found
+    finally:
+        await consumer.stop()
+
+
+async def _write_log(connection: KafkaConnection, record: LogRecord) -> None:
+    producer = AIOKafkaProducer(**connection.client_settings(), **PRODUCER)
+    await producer.start()
+    try:
+        await producer.send_and_wait(LOGS, msgspec.json.encode(record), key=str(record.log).encode())
+    finally:
+        await producer.stop()
