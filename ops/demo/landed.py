@@ -1,5 +1,6 @@
 """What SQL finds of a run, asked through the console's HTTP API as anybody would."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import httpx
@@ -57,12 +58,19 @@ class ConsoleSql:
         await self._client.aclose()
 
 
-async def rows_of(sql: ConsoleSql, run: Run, first: int, last: int, since_ms: int) -> list[Row]:
-    """Return every row of the visitors `first` to `last`, whatever it says. Raises ConsoleError."""
-    where = (
-        f"received_at >= fromUnixTimestamp64Milli({since_ms - _MARGIN_MS}) AND origin_part = 0 "
-        f"AND user_id BETWEEN '{run.user_id(first)}' AND '{run.user_id(last)}'"
-    )
+async def rows_of(sql: ConsoleSql, run: Run, visitors: Sequence[int], since_ms: int) -> list[Row]:
+    """Return every row of these visitors, whatever it says. Raises ConsoleError."""
+    users = ",".join(f"'{run.user_id(number)}'" for number in visitors)
+    return await _rows_where(sql, f"user_id IN ({users})", since_ms)
+
+
+async def rows_between(sql: ConsoleSql, run: Run, first: int, last: int, since_ms: int) -> list[Row]:
+    """Return every row of the visitors `first` to `last`, of those that nobody logged as well. Raises ConsoleError."""
+    return await _rows_where(sql, f"user_id BETWEEN '{run.user_id(first)}' AND '{run.user_id(last)}'", since_ms)
+
+
+async def _rows_where(sql: ConsoleSql, condition: str, since_ms: int) -> list[Row]:
+    where = f"received_at >= fromUnixTimestamp64Milli({since_ms - _MARGIN_MS}) AND origin_part = 0 AND {condition}"
     exposures = await sql.lines(f"{_EXPOSURES} WHERE {where}")
     custom = await sql.lines(f"{_CUSTOM_EVENTS} WHERE {where}")
     return [_exposure(_decode_found(line)) for line in exposures] + [_custom(_decode_found(line)) for line in custom]

@@ -22,8 +22,11 @@ class _Visit:
 class Reckoning:
     """Takes what was logged and what was found; knows what is open."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, keep: bool) -> None:
+        """Account for `run`; with `keep` nothing is forgotten, for a last look at all of it."""
         self._run = run
+        self._keep = keep
+        self._kept: dict[int, list[Item]] = {}
         self._open: dict[int, _Visit] = {}
         self._arms: dict[str, str] = {}
         self._found: dict[int, int] = {}
@@ -46,6 +49,8 @@ class Reckoning:
         """Count a line of the SDK's process in; `now` in seconds of any clock that only goes forward."""
         if isinstance(line, Logged):
             self._open.setdefault(line.visitor, _Visit(now)).items.extend(line.items)
+            if self._keep:
+                self._kept.setdefault(line.visitor, []).extend(line.items)
             self._speaking = line.visitor
             self.sent += len(line.items)
         elif isinstance(line, Arm):
@@ -70,4 +75,15 @@ class Reckoning:
             if verdict.is_exact or now - visit.logged_at > patience_s:
                 self.settled.add(verdict)
                 del self._open[number], self._found[number]
-                self._arms.pop(user_id, None)
+                if not self._keep:
+                    self._arms.pop(user_id, None)
+
+    def verdict_on(self, visitors: Iterable[int], rows: Iterable[Row]) -> Verdict:
+        """Judge `visitors`, of those in `self.visitors`, as they stand, by all rows found of them."""
+        logged = self._kept if self._keep else {number: visit.items for number, visit in self._open.items()}
+        return compare([item for number in visitors for item in logged[number]], self._arms, rows)
+
+    @property
+    def visitors(self) -> list[int]:
+        """The visitors that can still be judged, in order: those that are open, or with `keep` all."""
+        return sorted(self._kept if self._keep else self._open)
