@@ -12,7 +12,7 @@ so any two workers that have the same entries below a record decide the same.
 import struct
 import zlib
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
@@ -46,20 +46,12 @@ class Entry(NamedTuple):
 
 
 def entry_key(partition: int, offset: int) -> bytes:
-    """Return the table key of a record's entry."""
+    """Return the changelog key of a record's entry."""
     return _KEY.pack(partition, offset)
 
 
-def partition_of_key(key: bytes) -> int:
-    """Return the partition that a table key belongs to. Raises CorruptClaimsError."""
-    if len(key) != _KEY.size:
-        raise CorruptClaimsError(f"a claims key has {_KEY.size} bytes, this has {len(key)}")
-    partition: int = _KEY.unpack(key)[0]
-    return partition
-
-
 def encode_entry(append_ms: int, ids: Sequence[bytes]) -> bytes:
-    """Return the table value of a record that claims `ids`."""
+    """Return the changelog value of a record that claims `ids`."""
     packed = b"".join(ids)
     return _HEAD.pack(_VERSION, append_ms, len(ids), zlib.crc32(packed)) + packed
 
@@ -150,16 +142,6 @@ class ClaimsIndex:
                 owners[event_id] = entry.offset
         if not known:
             self._in_order.append(entry)
-
-
-def rebuild_all(table: Mapping[bytes, bytes], partitions: Iterable[int], window_ms: int) -> dict[int, ClaimsIndex]:
-    """Build the index of each of `partitions` from the table. Raises CorruptClaimsError."""
-    entries: dict[int, list[Entry]] = {partition: [] for partition in partitions}
-    for key, value in table.items():
-        partition = partition_of_key(key)
-        if partition in entries:
-            entries[partition].append(decode_entry(key, value))
-    return {partition: ClaimsIndex.rebuild(found, window_ms) for partition, found in entries.items()}
 
 
 def _split(packed: bytes) -> list[bytes]:

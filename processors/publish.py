@@ -5,7 +5,7 @@ source records acknowledged (measure e of `faust_measures.py`).
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
@@ -16,7 +16,7 @@ from schemas.limits import KIB
 _BATCH_BYTES: Final = 512 * KIB
 _FLIGHTS_PENDING: Final = 16
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = list[tuple[str, bytes]]
 
 
 class Flight:
@@ -28,15 +28,15 @@ class Flight:
         self.sources: list[Any] = []
         self.records = 0
 
-    def add(self, topic: str, partition: int, key: bytes, value: bytes | None, headers: Headers = ()) -> None:
+    def add(self, topic: str, partition: int, key: bytes, value: bytes | None, headers: Headers | None = None) -> None:
         """Append one record; order within a topic and partition is kept."""
         batches = self.batches.get((topic, partition))
         if batches is None:
             batches = self.batches[topic, partition] = [self._new_batch()]
-        if batches[-1].append(timestamp=None, key=key, value=value, headers=headers) is None:
+        if batches[-1].append(timestamp=None, key=key, value=value, headers=headers or []) is None:
             batches.append(self._new_batch())
             # The first record of a batch is always taken, whatever its size.
-            assert batches[-1].append(timestamp=None, key=key, value=value, headers=headers) is not None
+            assert batches[-1].append(timestamp=None, key=key, value=value, headers=headers or []) is not None
         self.records += 1
 
 

@@ -16,10 +16,11 @@ import faust
 import structlog
 from aiokafka.errors import KafkaError
 
-from processors.claims import ClaimsIndex, encode_entry, entry_key, rebuild_all
+from processors.claims import ClaimsIndex, encode_entry, entry_key
+from processors.claims_log import read_claims
 from processors.config import WorkerConfig
 from processors.entities import ConfigEntities
-from processors.faust_measures import ClaimsTable, Guard, MeasuredTransport, NoWebBoot, Recovery
+from processors.faust_measures import Guard, MeasuredTransport, NoWebBoot, Recovery
 from processors.map_event import EventMapper
 from processors.process_chunk import Processed, SourceRecord, process
 from processors.publish import Flight, Publisher
@@ -29,6 +30,7 @@ from schemas.logs import LogReader
 from schemas.metrics import WorkerMetrics
 from schemas.origin import HEADER as ORIGIN
 from schemas.origin import Origin
+from schemas.topics import CLAIMS_CHANGELOG
 
 log = structlog.get_logger()
 
@@ -51,7 +53,7 @@ _GC_THRESHOLDS: Final = (50_000, 20, 1000)
 
 
 class Worker:
-    """One worker process: a Faust app with the claims table, and the publisher."""
+    """One worker process: the Faust app that reads, the claims, and the publisher that sends."""
 
     def __init__(self, config: WorkerConfig, metrics: WorkerMetrics) -> None:
         self._config = config
@@ -162,56 +164,41 @@ class Worker:
         app.BootStrategy = NoWebBoot
         app.boot_strategy = NoWebBoot(app)
         app.transport = MeasuredTransport(app.conf.broker_consumer, app)
-        raw_bytes = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
-        # A Table changes the schema it is given, and with only `schema=` it would recover as JSON.
-        claims = ClaimsTable(
-            app,
-            name=topics.CLAIMS_TABLE,
-            partitions=None,
-            key_type=bytes,
-            value_type=bytes,
-            schema=faust.Schema(**raw_bytes),
-        )
-        app.tables.add(claims)
-        claims.write = self._write_claim
-        recovery = Recovery(app, topics.EVENTS_RAW, lambda partitions: self._rebuild(claims, partitions), self._fail)
-        claims.on_recover(recovery.on_recover)
+        recovery = Recovery(app, topics.EVENTS_RAW, self._rebuild)
+        app.on_rebalance_complete.connect(recovery.on_rebalance_complete, weak=False)
         self._guard = Guard(app, recovery)
-        source = app.topic(topics.EVENTS_RAW, schema=faust.Schema(**raw_bytes))
-
-        async def work(stream: Any) -> None:
-            await self._work(stream, claims)
-
-        app.agent(source, name="headrace.worker", concurrency=1)(work)
+        as_bytes = faust.Schema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+        app.agent(app.topic(topics.EVENTS_RAW, schema=as_bytes), name="worker", concurrency=1)(self._work)
         return app
 
-    async def _rebuild(self, claims: ClaimsTable, partitions: set[int]) -> None:
-        started = time.monotonic()
-        window_ms = self._config.claims_window_ms
-        self._indexes = rebuild_all(claims.data.data, partitions, window_ms)
+    async def _rebuild(self, partitions: set[int]) -> None:
         if self._flight is not None:
             # Of the generation before: its records may land, its sources will be read again.
             self._launch(self._flight)
+        started = time.monotonic()
+        entries = await read_claims(self._config.kafka, partitions, self._on_claims_read)
+        window_ms = self._config.claims_window_ms
+        self._indexes = {number: ClaimsIndex.rebuild(found, window_ms) for number, found in entries.items()}
         self._metrics.recoveries.inc()
-        self._metrics.claims.set(sum(len(index) for index in self._indexes.values()))
+        ids = sum(len(index) for index in self._indexes.values())
+        self._metrics.claims.set(ids)
         self._waiting_for = {}
-        log.info(
-            "claims_rebuilt",
-            partitions=sorted(partitions),
-            ids=sum(len(index) for index in self._indexes.values()),
-            seconds=round(time.monotonic() - started, 3),
-        )
+        seconds = round(time.monotonic() - started, 3)
+        log.info("claims_rebuilt", partitions=sorted(partitions), ids=ids, seconds=seconds)
+
+    def _on_claims_read(self, read: int, total: int) -> None:
+        self._waiting_for = {"claims": f"read back {read:,} of {total:,} records"}
 
     # --- working -------------------------------------------------------------------------------
 
-    async def _work(self, stream: Any, claims: ClaimsTable) -> None:
+    async def _work(self, stream: Any) -> None:
         async for event in stream.noack().events():
             try:
                 await self._room.wait()
                 if not self._guard.is_current(event):
                     continue
                 self._guard.admit(event)
-                self._process(event, claims)
+                self._process(event)
             except asyncio.CancelledError:
                 raise
             except BaseException as error:  # noqa: BLE001 - leaving the loop would acknowledge the event
@@ -219,7 +206,7 @@ class Worker:
             if self._failure is not None and self._failure.done():
                 await asyncio.Event().wait()
 
-    def _process(self, event: Any, claims: ClaimsTable) -> None:
+    def _process(self, event: Any) -> None:
         """Decide, claim and hand over one chunk. Nothing is awaited in between."""
         message = event.message
         partition, offset = message.partition, message.offset
@@ -231,9 +218,9 @@ class Worker:
         flight = self._current_flight()
         self._emit(flight, partition, done)
         index.claim(offset, append_ms, done.claimed)
-        claims[entry_key(partition, offset)] = encode_entry(append_ms, done.claimed)
+        flight.add(CLAIMS_CHANGELOG, partition, entry_key(partition, offset), encode_entry(append_ms, done.claimed))
         for gone in index.expire(append_ms):
-            claims.pop(entry_key(partition, gone), None)
+            flight.add(CLAIMS_CHANGELOG, partition, entry_key(partition, gone), None)
         flight.sources.append(event)
         self._pending += 1
         if self._pending >= PENDING_CHUNKS:
@@ -244,7 +231,7 @@ class Worker:
 
     def _emit(self, flight: Flight, partition: int, done: Processed) -> None:
         for mapped, origin in done.emitted:
-            flight.add(mapped.topic, partition, mapped.key, mapped.value, ((ORIGIN, origin),))
+            flight.add(mapped.topic, partition, mapped.key, mapped.value, [(ORIGIN, origin)])
         for letter in done.dead:
             key = letter.origin.pack() if isinstance(letter.origin, Origin) else b""
             flight.add(topics.DLQ_WORKER, partition, key, letter.encode())
@@ -257,10 +244,9 @@ class Worker:
             metrics.duplicates.inc(done.duplicates)
         for letter in done.dead:
             metrics.dead_letters.labels(letter.reason.value).inc()
-        metrics.emitted.inc(len(done.emitted))
-
-    def _write_claim(self, partition: int, key: bytes, value: bytes | None) -> None:
-        self._current_flight().add(topics.CLAIMS_CHANGELOG, partition, key, value)
+        exposures = sum(item.mapped.topic == topics.EXPOSURES for item in done.emitted)
+        metrics.emitted.labels(topics.EXPOSURES).inc(exposures)
+        metrics.emitted.labels(topics.CUSTOM_EVENTS).inc(len(done.emitted) - exposures)
 
     # --- flights -------------------------------------------------------------------------------
 

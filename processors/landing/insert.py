@@ -1,0 +1,144 @@
+"""Putting rows into the store, and finding the one that it refuses."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import structlog
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
+from clickhouse_connect.driver.summary import QuerySummary
+
+from processors.landing.batch import Rejected, Row
+from processors.landing.tables import Landing
+from schemas.avro import Container
+from schemas.crash_points import CrashPoint, reach
+from schemas.reasons import Reason
+
+log = structlog.get_logger()
+
+# Errors that the rows themselves cause: the same rows would be refused tomorrow as well. Everything
+# else is the store's trouble and is retried; a row may wait for an operator, but is never skipped.
+_DATA_ERRORS: Final = frozenset(
+    {
+        6,  # CANNOT_PARSE_TEXT
+        27,  # CANNOT_PARSE_INPUT_ASSERTION_FAILED
+        32,  # ATTEMPT_TO_READ_AFTER_EOF
+        33,  # CANNOT_READ_ALL_DATA
+        38,  # CANNOT_PARSE_DATE
+        41,  # CANNOT_PARSE_DATETIME
+        53,  # TYPE_MISMATCH
+        69,  # ARGUMENT_OUT_OF_BOUND
+        70,  # CANNOT_CONVERT_TYPE
+        72,  # CANNOT_PARSE_NUMBER
+        117,  # INCORRECT_DATA
+        131,  # TOO_LARGE_STRING_SIZE
+        321,  # VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE
+        349,  # CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
+    }
+)
+_STANDARD_EXCEPTION: Final = 1001
+_TOO_MANY_PARTS: Final = 252
+
+# The driver replays a `raw_insert` by itself when the connection is reset after the server had it,
+# which doubles the rows (clickhouse-connect 1.12); it does not replay a `command` that writes.
+# Progress headers would send the status 200 before the insert has succeeded.
+_SERVER_SETTINGS: Final = {"wait_end_of_query": "1", "send_progress_in_http_headers": "0"}
+
+
+class RefusedError(Exception):
+    """The store cannot take these rows, now or later."""
+
+
+class MiscountedError(Exception):
+    """The store says that it wrote another number of rows than it was given."""
+
+
+class Inserter:
+    """Inserts rows of one table. One thread at a time."""
+
+    def __init__(self, landing: Landing, embedded: bool) -> None:
+        columns = ", ".join(landing.schema.columns)
+        structure = landing.structure().replace("'", "\\'")
+        self._table = landing.table
+        self._container = Container(landing.schema.json)
+        self._embedded = embedded
+        self._into = f"INSERT INTO {landing.table} ({columns}) SELECT {columns} FROM "
+        self._structure = structure
+
+    def insert(self, client: Client, rows: Sequence[Row], query_id: str) -> None:
+        """Insert synchronously; return when the rows are in the table.
+
+        Raises RefusedError when the rows are at fault, MiscountedError, and ClickHouseError when it
+        is not known whether any of them landed.
+        """
+        block = self._container.splice([row.body for row in rows])
+        reach(CrashPoint.LANDER_BEFORE_INSERT)
+        try:
+            written = self._send(client, block, query_id)
+        except DatabaseError as error:
+            if is_data_error(error):
+                raise RefusedError(str(error)) from error
+            raise
+        reach(CrashPoint.LANDER_AFTER_INSERT)
+        if written != len(rows):
+            raise MiscountedError(f"{self._table} was given {len(rows)} rows and wrote {written}")
+
+    def _send(self, client: Client, block: bytes, query_id: str) -> int:
+        if self._embedded:
+            with _file_of(block) as path:
+                summary: Any = client.command(f"{self._into} file('{path}', 'Avro', '{self._structure}')")
+                return int(summary.summary["read_rows"]) if isinstance(summary, QuerySummary) else -1
+        summary = client.command(
+            f"{self._into} input('{self._structure}') FORMAT Avro",
+            data=block,
+            settings={**_SERVER_SETTINGS, "query_id": query_id},
+        )
+        # Anything but a summary is the text of an error that came after the status.
+        return summary.written_rows if isinstance(summary, QuerySummary) else -1
+
+
+@contextlib.contextmanager
+def _file_of(block: bytes) -> Iterator[str]:
+    """Give `block` a path without a file: the embedded engine inserts from paths only."""
+    descriptor = os.memfd_create("headrace-insert", os.MFD_CLOEXEC)
+    try:
+        with open(descriptor, "wb", closefd=False) as file:  # noqa: PTH123
+            file.write(block)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
+def is_data_error(error: ClickHouseError) -> bool:
+    """Tell whether the rows caused an error, rather than the state the store is in."""
+    code = getattr(error, "code", None)
+    if code == _STANDARD_EXCEPTION:
+        return "avro::Exception" in str(error)
+    if code == _TOO_MANY_PARTS:
+        # The same code stands for "merges cannot keep up"; a block over too many days is the rows'.
+        return "single INSERT block" in str(error)
+    return code in _DATA_ERRORS
+
+
+def insert_what_fits(
+    rows: Sequence[Row],
+    insert: Callable[[Sequence[Row]], None],
+    still_missing: Callable[[Sequence[Row]], list[Row]],
+) -> list[Rejected]:
+    """Insert rows; find those that are refused by halving, and return them.
+
+    A refused insert may have written a part of its rows (it spans table partitions), so before a
+    half is tried the rows are looked up again.
+    """
+    try:
+        insert(rows)
+    except RefusedError as error:
+        rest = still_missing(rows)
+        if len(rest) == 1:
+            return [Rejected(rest[0].record, Reason.INSERT_REFUSED, str(error))]
+        middle = (len(rest) + 1) // 2
+        halves = [half for half in (rest[:middle], rest[middle:]) if half]
+        return [refused for half in halves for refused in insert_what_fits(half, insert, still_missing)]
+    return []
