@@ -1,8 +1,8 @@
-"""What the newest config specs say, for the worker."""
+"""What the newest config specs say of a gate, experiment, dynamic config or layer."""
 
 import structlog
 
-from processors.map_event import Entity
+from schemas import specs
 from schemas.kafka import KafkaConnection
 from schemas.reference import ReferenceReader
 from schemas.topics import CONFIG_SPECS
@@ -10,30 +10,35 @@ from schemas.topics import CONFIG_SPECS
 log = structlog.get_logger()
 
 
-class ConfigEntities:
-    """Follows `config.specs` and answers from the newest document of each project."""
+class NewestSpecs:
+    """The newest document of each project, by the document's own time."""
 
-    def __init__(self, connection: KafkaConnection) -> None:
-        self._reader = ReferenceReader(connection, CONFIG_SPECS, self._on_record)
-        self._revision = 0
+    def __init__(self) -> None:
+        self._documents: dict[str, specs.Specs] = {}
+        self.revision = 0
+        """Changes whenever an answer may."""
 
-    @property
-    def revision(self) -> int:
-        """Number of documents read."""
-        return self._revision
+    def find(self, project: str, section: str, name: str) -> specs.Entity | None:
+        """Return what is known of an entity; `section` is what exposures call it: gate, config or layer."""
+        document = self._documents.get(project)
+        return document.entity(section, name) if document else None
 
-    async def start(self) -> None:
-        """Read what is there, then follow."""
-        await self._reader.start()
-        await self._reader.wait_caught_up()
+    def take(self, key: bytes, value: bytes | None) -> None:
+        """Take a record of `config.specs`. One that cannot be read is logged and changes nothing."""
+        if value is None:
+            return
+        try:
+            project, _ = specs.read_record_key(key)
+            document = specs.parse(value)
+        except ValueError as error:
+            log.warning("specs_unreadable", error=str(error))
+            return
+        known = self._documents.get(project)
+        if known is None or document.time >= known.time:
+            self._documents[project] = document
+            self.revision += 1
 
-    async def stop(self) -> None:
-        """Stop following."""
-        await self._reader.stop()
 
-    def find(self, project: str, section: str, name: str) -> Entity | None:
-        """Return what the newest document says of an entity."""
-        return None
-
-    def _on_record(self, key: bytes, value: bytes | None) -> None:
-        self._revision += 1
+def follow(connection: KafkaConnection, newest: NewestSpecs) -> ReferenceReader:
+    """Return the reader that keeps `newest` up to date."""
+    return ReferenceReader(connection, CONFIG_SPECS, newest.take)

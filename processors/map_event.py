@@ -5,7 +5,6 @@ blocks (`schemas/avro.py`): what is the same for a request or for all exposures 
 encoded once.
 """
 
-from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
@@ -15,6 +14,7 @@ from processors.unit import Ids, ids_of, unit_of
 from schemas import avro
 from schemas.chunk import RequestPart
 from schemas.reasons import Reason
+from schemas.specs import Entity
 from schemas.topics import CUSTOM_EVENTS, EXPOSURES
 from schemas.wire import Event, ExposureMetadata, RequestMetadata, User, text_of
 
@@ -47,14 +47,6 @@ class Mapped(NamedTuple):
     topic: str
     key: bytes
     value: bytes
-
-
-class Entity(NamedTuple):
-    """What the newest config specs say of a gate, experiment, dynamic config or layer."""
-
-    kind: str
-    id_type: str
-    groups: Mapping[str, str]
 
 
 class Entities(Protocol):
@@ -173,7 +165,7 @@ class EventMapper:
                 "kind": entity.kind if entity else default_kind,
                 "name": name,
                 "rule_id": rule_id,
-                "group_name": decided_by.groups.get(rule_id, "") if decided_by else "",
+                "group_name": decided_by.rules.get(rule_id, "") if decided_by else "",
                 "parameter": parameter,
                 "allocated_experiment": allocated,
                 "wire_name": name,

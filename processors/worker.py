@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from processors.claims import ClaimsIndex, encode_entry, entry_key
 from processors.claims_log import read_claims
 from processors.config import WorkerConfig
-from processors.entities import ConfigEntities
+from processors.entities import NewestSpecs, follow
 from processors.faust_measures import Guard, MeasuredTransport, NoWebBoot, Recovery
 from processors.map_event import EventMapper
 from processors.process_chunk import Processed, SourceRecord, process
@@ -63,8 +63,9 @@ class Worker:
         self._failure: asyncio.Future[BaseException] | None = None
         self._starting: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._entities = ConfigEntities(config.kafka)
-        self._mapper = EventMapper(self._entities)
+        specs = NewestSpecs()
+        self._specs = follow(config.kafka, specs)
+        self._mapper = EventMapper(specs)
         self._logs = LogReader(config.kafka)
         self._publisher = Publisher(config.kafka, self._on_delivered, self._fail)
         self._indexes: dict[int, ClaimsIndex] = {}
@@ -102,7 +103,7 @@ class Worker:
             await self._drain()
             await self._app.stop()
         await self._publisher.stop()
-        await self._entities.stop()
+        await self._specs.stop()
 
     # --- starting ------------------------------------------------------------------------------
 
@@ -114,7 +115,8 @@ class Worker:
             self._waiting_for = {"log": "events.raw has no log number yet; `headrace init` gives it one"}
             self._log = await self._logs.wait_current()
             self._waiting_for = {"config": "reading the config specs"}
-            await self._entities.start()
+            await self._specs.start()
+            await self._specs.wait_caught_up()
             await self._publish_schemas()
             self._waiting_for = {"claims": "reading the claims back"}
             self._app = self._compose()
