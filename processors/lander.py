@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
@@ -63,7 +63,7 @@ class _StaleError(Exception):
     """The partitions were taken away while their batch was in hand; it comes again elsewhere."""
 
 
-class Lander(ConsumerRebalanceListener):
+class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """One lander process: a member of the consumer group, and the only writer of its partitions."""
 
     def __init__(self, config: LanderConfig, metrics: LanderMetrics) -> None:
@@ -205,7 +205,6 @@ class Lander(ConsumerRebalanceListener):
             return []
         table = self._tables[topic]
         for wait_s in _back_off():
-            self._check(generation)
             try:
                 landed = await self._in_thread(
                     lambda: table.land(self._open_client(), rows, self._query_id(table.landing.table))
@@ -227,6 +226,8 @@ class Lander(ConsumerRebalanceListener):
         consumer.pause(*partitions)
         try:
             await self._sleep(wait_s)
+            if self._stopping.is_set():
+                raise _StaleError
             self._check(generation)
             await consumer.getmany(timeout_ms=0)
         finally:
@@ -289,7 +290,7 @@ class Lander(ConsumerRebalanceListener):
         log.info("partitions_assigned", partitions=len(list(assigned)))
 
     def _check(self, generation: int) -> None:
-        if generation != self._generation or self._stopping.is_set():
+        if generation != self._generation:
             raise _StaleError
 
     # --- the store's thread --------------------------------------------------------------------

@@ -57,6 +57,14 @@ def known() -> list[Migration]:
     return sorted(found, key=lambda migration: migration.number)
 
 
+def pending(client: Client) -> list[Migration]:
+    """Return what is not yet applied, without changing anything. Raises ChangedMigrationError."""
+    if not client.query("EXISTS TABLE schema_migrations").result_rows[0][0]:
+        return known()
+    applied = _applied(client)
+    return [migration for migration in known() if migration.number not in applied]
+
+
 def apply(client: Client) -> list[Migration]:
     """Apply what is not yet applied and return it.
 
@@ -64,17 +72,21 @@ def apply(client: Client) -> list[Migration]:
     DDL: a migration that was cut short is applied again. Raises ChangedMigrationError.
     """
     client.command(_RECORD)
-    recorded = client.query("SELECT number, any(sha256) FROM schema_migrations GROUP BY number").result_rows
-    applied: dict[int, str] = {int(number): str(sha256) for number, sha256 in recorded}
     fresh = []
-    for migration in known():
-        if migration.number in applied:
-            if applied[migration.number] != migration.sha256:
-                raise ChangedMigrationError(f"{migration.name} was changed after it was applied; add a new one instead")
-            continue
+    for migration in pending(client):
         for statement in migration.statements():
             client.command(statement)
         row = [migration.number, migration.name, migration.sha256]
         client.insert("schema_migrations", [row], column_names=["number", "name", "sha256"])
         fresh.append(migration)
     return fresh
+
+
+def _applied(client: Client) -> set[int]:
+    """Return the numbers of what is applied. Raises ChangedMigrationError."""
+    recorded = client.query("SELECT number, any(sha256) FROM schema_migrations GROUP BY number").result_rows
+    applied: dict[int, str] = {int(number): str(sha256) for number, sha256 in recorded}
+    for migration in known():
+        if applied.get(migration.number, migration.sha256) != migration.sha256:
+            raise ChangedMigrationError(f"{migration.name} was changed after it was applied; add a new one instead")
+    return set(applied)

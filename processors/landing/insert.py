@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from clickhouse_connect.driver.client import Client
@@ -64,7 +64,7 @@ class Inserter:
         self._table = landing.table
         self._container = Container(landing.schema.json)
         self._embedded = embedded
-        self._into = f"INSERT INTO {landing.table} ({columns}) SELECT {columns} FROM "
+        self._into = f"INSERT INTO {landing.table} ({columns}) SELECT {columns} FROM "  # noqa: S608
         self._structure = structure
 
     def insert(self, client: Client, rows: Sequence[Row], query_id: str) -> None:
@@ -76,27 +76,30 @@ class Inserter:
         block = self._container.splice([row.body for row in rows])
         reach(CrashPoint.LANDER_BEFORE_INSERT)
         try:
-            written = self._send(client, block, query_id)
+            if self._embedded:
+                self._insert_here(client, block)
+            else:
+                self._insert_there(client, block, len(rows), query_id)
         except DatabaseError as error:
             if is_data_error(error):
                 raise RefusedError(str(error)) from error
             raise
         reach(CrashPoint.LANDER_AFTER_INSERT)
-        if written != len(rows):
-            raise MiscountedError(f"{self._table} was given {len(rows)} rows and wrote {written}")
 
-    def _send(self, client: Client, block: bytes, query_id: str) -> int:
-        if self._embedded:
-            with _file_of(block) as path:
-                summary: Any = client.command(f"{self._into} file('{path}', 'Avro', '{self._structure}')")
-                return int(summary.summary["read_rows"]) if isinstance(summary, QuerySummary) else -1
+    def _insert_here(self, client: Client, block: bytes) -> None:
+        with _file_of(block) as path:
+            client.command(f"{self._into} file('{path}', 'Avro', '{self._structure}')")
+
+    def _insert_there(self, client: Client, block: bytes, count: int, query_id: str) -> None:
         summary = client.command(
             f"{self._into} input('{self._structure}') FORMAT Avro",
             data=block,
             settings={**_SERVER_SETTINGS, "query_id": query_id},
         )
         # Anything but a summary is the text of an error that came after the status.
-        return summary.written_rows if isinstance(summary, QuerySummary) else -1
+        written = summary.written_rows if isinstance(summary, QuerySummary) else summary
+        if written != count:
+            raise MiscountedError(f"{self._table} was given {count} rows, and the answer was {written!r}")
 
 
 @contextlib.contextmanager
@@ -104,7 +107,7 @@ def _file_of(block: bytes) -> Iterator[str]:
     """Give `block` a path without a file: the embedded engine inserts from paths only."""
     descriptor = os.memfd_create("headrace-insert", os.MFD_CLOEXEC)
     try:
-        with open(descriptor, "wb", closefd=False) as file:  # noqa: PTH123
+        with open(descriptor, "wb", closefd=False) as file:
             file.write(block)
         yield f"/proc/self/fd/{descriptor}"
     finally:

@@ -45,14 +45,13 @@ def landed(client: Client, table: str, suspects: Sequence[Row]) -> Landed:
                 f"origin_log = {log} AND origin_partition = {partition} "
                 f"AND origin_offset IN ({', '.join(map(str, some))})"
             )
-            for origin, event_id in _query(client, table, where):
-                if origin in wanted:
-                    event_ids[origin] = event_id
+            found = _query(client, table, where)
+            event_ids.update((origin, event_id) for origin, event_id in found if origin in wanted)
     origins: dict[bytes, bytes] = {}
     for some_ids in _pieces(sorted({row.event_id for row in suspects if row.by_event_id}), _IDS_A_QUERY):
         literals = ", ".join(f"unhex('{event_id.hex()}')" for event_id in some_ids)
-        for origin, event_id in _query(client, table, f"event_id_bytes IN ({literals})"):
-            origins[event_id] = origin
+        found = _query(client, table, f"event_id_bytes IN ({literals})")
+        origins.update((event_id, origin) for origin, event_id in found)
     return Landed(event_ids, origins)
 
 

@@ -1,4 +1,4 @@
-"""Is a schema id that this code does not have known to anybody?"""
+"""Whether a schema id that this code does not have is known to anybody."""
 
 from schemas import topics
 from schemas.kafka import KafkaConnection

@@ -1,0 +1,43 @@
+"""Named places at which a test can end a process as a power cut would.
+
+`HEADRACE_CRASH_AT=lander.after_insert` ends the process by SIGKILL the first time it gets there;
+`HEADRACE_CRASH_AT=lander.after_insert:3` the third time. Unset, `reach` costs one comparison.
+"""
+
+import os
+import signal
+from enum import StrEnum
+from typing import Final
+
+VARIABLE: Final = "HEADRACE_CRASH_AT"
+
+
+class CrashPoint(StrEnum):
+    """Every place there is. The crash matrix of the tests goes over this list."""
+
+    LANDER_AFTER_CONSUME = "lander.after_consume"
+    LANDER_AFTER_READBACK = "lander.after_readback"
+    LANDER_BEFORE_INSERT = "lander.before_insert"
+    LANDER_AFTER_INSERT = "lander.after_insert"
+    LANDER_AFTER_DEAD_LETTER = "lander.after_dead_letter"
+    LANDER_BEFORE_COMMIT = "lander.before_commit"
+    LANDER_AFTER_COMMIT = "lander.after_commit"
+
+
+class _Armed:
+    def __init__(self, setting: str) -> None:
+        name, _, times = setting.partition(":")
+        self.point = CrashPoint(name)
+        self.left = int(times or 1)
+
+
+_armed: Final = _Armed(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None
+
+
+def reach(point: CrashPoint) -> None:
+    """Die here if a test asked for it. Does nothing otherwise."""
+    if _armed is None or _armed.point is not point:
+        return
+    _armed.left -= 1
+    if _armed.left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
