@@ -67,8 +67,6 @@ _NO_METADATA: Final = b"{}"
 
 def split(body: bytes) -> Split:
     """Split a decoded request body. Raises Refusal where nothing of it can be used."""
-    if not body.isascii():
-        _check_utf8(body)
     try:
         request = _decode_request(body)
         peeked = _peek(body).events
@@ -76,7 +74,7 @@ def split(body: bytes) -> Split:
         return _split_carefully(body)
     events = list(map(bytes, request.events))
     _check_count(len(events))
-    if not certainly_good(events):
+    if not certainly_good(body, events):
         return _split_carefully(body)
     metadata, sender = _sender_of(bytes(request.statsigMetadata))
     return Split(metadata, sender, events, _keys(peeked, events, text_of(sender.stableID)))
@@ -105,6 +103,7 @@ def _keys(peeked: Sequence[_Event], events: Sequence[bytes], stable_id: str) -> 
 
 
 def _split_carefully(body: bytes) -> Split:
+    _check_utf8(body)
     try:
         pieces = cut(body)
     except CutError as error:
