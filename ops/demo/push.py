@@ -64,7 +64,7 @@ async def make_known(settings: Settings, key: str) -> None:
 async def _wait_until_served(settings: Settings, key: str, specs_time: int) -> None:
     url = f"http://127.0.0.1:{settings.gateway_port}/v2/download_config_specs/{key}.json"
     last = "no answer"
-    async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=5, headers={"statsig-api-key": key}) as client:
         try:
             async with asyncio.timeout(_DEADLINE_S):
                 while True:

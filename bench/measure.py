@@ -1,0 +1,117 @@
+"""One phase of a run: send, wait until all has landed, and say what it cost."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from bench import cpu
+from bench.load import send_load
+from bench.probe import Probe
+from ops.demo.landed import ConsoleSql
+from ops.loadgen.bodies import LOAD_ID
+from ops.loadgen.summary import quantile
+from ops.stack.local import LocalStack
+
+_POLL_S: Final = 0.25
+_LANDING_DEADLINE_S: Final = 180.0
+
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A running stack to measure. `sql` is None where no store runs."""
+
+    stack: LocalStack
+    environment: Mapping[str, str]
+    key: str
+    gateway: str
+    console: str
+    sql: ConsoleSql | None
+
+    def read_cpu(self) -> cpu.Reading:
+        """Read the clocks of all processes of the stack."""
+        state = self.stack.state
+        assert state is not None
+        return cpu.read({name: child.pid for name, child in state.children.items()})
+
+
+async def rows(sql: ConsoleSql) -> int:
+    """Return how many rows both landing tables hold; the engine knows without reading them."""
+    [line] = await sql.lines("SELECT (SELECT count() FROM exposures) + (SELECT count() FROM custom_events) AS n")
+    return int(orjson.loads(line)["n"])
+
+
+async def run_phase(bench: Bench, *arguments: str) -> Figures:
+    """Send one load and return its figures: per process CPU µs an event, events/s, what landed."""
+    before_rows = await rows(bench.sql) if bench.sql else 0
+    before = bench.read_cpu()
+    began = time.monotonic()
+    sent = await send_load(bench.environment, bench.key, *arguments)
+    if bench.sql:
+        await _wait_landed(bench.sql, before_rows + sent["acked"])
+    seconds = time.monotonic() - began
+    spent = bench.read_cpu().since(before)
+    events = sent["acked"] or 1
+    per_event = {name: value * 1e6 / events for name, value in spent.seconds.items()}
+    per_event["loadgen"] = sent["cpu_us_per_event"]
+    # What the bench itself and strangers on the machine used: the noise in the other figures.
+    others = spent.machine * 1e6 / events - sum(per_event.values())
+    figures: Figures = {"load": sent, "cpu_us_per_event": per_event, "others_us_per_event": others}
+    if bench.sql:
+        figures |= {"seconds_until_all_landed": seconds, "landed_per_s": sent["acked"] / seconds}
+        figures |= await _landed(bench.sql, sent)
+    return figures
+
+
+async def run_latency_phase(bench: Bench, seconds: float, *arguments: str) -> Figures:
+    """Send one load with probes among it; return how long accepted events took until queries found them."""
+    assert bench.sql is not None
+    before_rows = await rows(bench.sql)
+    probe = Probe(bench.gateway, bench.key, bench.console, f"probe-{time.time_ns():x}")
+    sent, _ = await asyncio.gather(send_load(bench.environment, bench.key, *arguments), probe.run(seconds))
+    await _wait_landed(bench.sql, before_rows + sent["acked"] + len(probe.latencies_ms))
+    seen = sorted(probe.latencies_ms)
+    return {
+        "load": sent,
+        "probes": len(seen),
+        "probes_unseen": probe.unseen,
+        "probe_p50_ms": quantile(seen, 0.5),
+        "probe_p99_ms": quantile(seen, 0.99),
+        "probe_max_ms": quantile(seen, 1.0),
+        **await _landed(bench.sql, sent),
+    }
+
+
+async def _wait_landed(sql: ConsoleSql, wanted: int) -> None:
+    deadline = time.monotonic() + _LANDING_DEADLINE_S
+    while await rows(sql) < wanted:
+        if time.monotonic() > deadline:
+            return  # what is missing shows in the figures
+        await asyncio.sleep(_POLL_S)
+
+
+async def _landed(sql: ConsoleSql, sent: Figures) -> Figures:
+    """Return what SQL finds of a load: rows, distinct ids, and how long rows took to be inserted."""
+    where = f"WHERE session_id = 'load-{sent['run']}'"
+    columns = f"JSONExtractString(metadata, '{LOAD_ID}') AS id, dateDiff('millisecond', received_at, landed_at) AS took"
+    [line] = await sql.lines(
+        "SELECT count() AS landed, uniqExact(id) AS distinct_ids, "
+        "quantilesExactInclusive(0.5, 0.99, 1.0)(took) AS took FROM "
+        f"(SELECT {columns} FROM exposures {where} UNION ALL SELECT {columns} FROM custom_events {where})"
+    )
+    found = orjson.loads(line)
+    p50, p99, longest = found["took"]
+    landed, distinct = int(found["landed"]), int(found["distinct_ids"])
+    return {
+        "landed": landed,
+        "distinct_ids": distinct,
+        "exact": landed == distinct == sent["acked"],
+        "insert_p50_ms": p50,
+        "insert_p99_ms": p99,
+        "insert_max_ms": longest,
+    }
