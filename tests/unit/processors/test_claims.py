@@ -1,0 +1,113 @@
+"""Claims: an id belongs to the first record that holds it, whatever is restarted in between."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processors.claims import (
+    TOMBSTONE_MARGIN_MS,
+    ClaimsIndex,
+    CorruptClaimsError,
+    Entry,
+    Verdict,
+    decode_entry,
+    encode_entry,
+    entry_key,
+)
+
+WINDOW_MS = 1_000
+
+
+def event_id(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+def take(index: ClaimsIndex, offset: int, append_ms: int, ids: list[bytes]) -> list[bool]:
+    """Decide and claim as the worker does; True where the event is emitted."""
+    verdicts = index.decide(offset, append_ms, ids)
+    emitted = [verdict is Verdict.EMIT for verdict in verdicts]
+    index.claim(offset, append_ms, [i for i, emit in zip(ids, emitted, strict=True) if emit])
+    return emitted
+
+
+def test_the_first_record_with_an_id_owns_it():
+    index = ClaimsIndex(WINDOW_MS)
+    assert take(index, 0, 0, [event_id(1), event_id(2)]) == [True, True]
+    assert take(index, 1, 1, [event_id(2), event_id(3)]) == [False, True]
+
+
+def test_an_id_repeated_inside_a_record_is_emitted_once():
+    assert take(ClaimsIndex(WINDOW_MS), 0, 0, [event_id(1), event_id(1)]) == [True, False]
+
+
+def test_a_record_that_is_read_again_is_emitted_again():
+    index = ClaimsIndex(WINDOW_MS)
+    ids = [event_id(1), event_id(2), event_id(1)]
+    first = take(index, 5, 0, ids)
+    take(index, 6, 1, [event_id(3)])
+    assert take(index, 5, 0, ids) == first
+
+
+@pytest.mark.parametrize(("age_ms", "is_copy"), [(WINDOW_MS - 1, True), (WINDOW_MS, True), (WINDOW_MS + 1, False)])
+def test_an_id_is_owned_for_exactly_the_window(age_ms: int, is_copy: bool):
+    index = ClaimsIndex(WINDOW_MS)
+    take(index, 0, 0, [event_id(1)])
+    assert take(index, 1, age_ms, [event_id(1)]) == [not is_copy]
+
+
+def test_an_expired_entry_is_forgotten_and_named_for_its_tombstone():
+    index = ClaimsIndex(WINDOW_MS)
+    take(index, 3, 0, [event_id(1)])
+    take(index, 4, 5, [event_id(2)])
+    assert index.expire(WINDOW_MS + TOMBSTONE_MARGIN_MS) == []
+    assert index.expire(WINDOW_MS + TOMBSTONE_MARGIN_MS + 1) == [3]
+    assert len(index) == 1
+
+
+def test_an_entry_comes_back_as_it_was_written():
+    ids = [event_id(n) for n in range(3)]
+    entry = decode_entry(entry_key(7, 2**40), encode_entry(1_763_740_000_000, ids))
+    assert entry == Entry(2**40, 1_763_740_000_000, b"".join(ids))
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "version", "key"])
+def test_a_damaged_entry_is_never_taken_for_a_claim(damage: str):
+    key, value = entry_key(0, 1), encode_entry(5, [event_id(1), event_id(2)])
+    if damage == "cut":
+        value = value[:-1]
+    elif damage == "flip":
+        value = value[:-1] + bytes([value[-1] ^ 1])
+    elif damage == "version":
+        value = b"\x09" + value[1:]
+    else:
+        key = key[:-1]
+    with pytest.raises(CorruptClaimsError):
+        decode_entry(key, value)
+
+
+records = st.lists(st.tuples(st.integers(0, 400), st.lists(st.integers(0, 12), max_size=6)), min_size=1, max_size=30)
+
+
+@given(records, st.randoms(use_true_random=False))
+def test_a_worker_that_restarts_anywhere_decides_as_one_that_never_stopped(
+    steps: list[tuple[int, list[int]]], chance: random.Random
+):
+    """Rebuilding from the entries, in any order and after any record, changes no later verdict."""
+    steady, restarted = ClaimsIndex(WINDOW_MS), ClaimsIndex(WINDOW_MS)
+    changelog: dict[int, Entry] = {}
+    clock = 0
+    for offset, (pause, numbers) in enumerate(steps):
+        clock += pause
+        ids = [event_id(number) for number in numbers]
+        expected = take(steady, offset, clock, ids)
+        assert take(restarted, offset, clock, ids) == expected
+        claimed = [i for i, emit in zip(ids, expected, strict=True) if emit]
+        changelog[offset] = decode_entry(entry_key(0, offset), encode_entry(clock, claimed))
+        for gone in steady.expire(clock):
+            del changelog[gone]
+        if chance.random() < 0.4:
+            entries = list(changelog.values())
+            chance.shuffle(entries)
+            restarted = ClaimsIndex.rebuild(entries, WINDOW_MS)
