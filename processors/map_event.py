@@ -120,7 +120,12 @@ class EventMapper:
         section = _EXPOSURE_OF.get(name)
         if section is None:
             unit = unit_of(ids, "")
-            body = head + _common(event, time, user, ids, unit) + _vocabulary.string(name) + _value(event.value)
+            body = (
+                head
+                + _common(event, raw_user, raw_metadata, time, user, ids, unit)
+                + _vocabulary.string(name)
+                + _value(event.value)
+            )
             return Mapped(CUSTOM_EVENTS, unit[1].encode("utf-8", "replace"), avro.CUSTOM_EVENT.frame + body)
         shown = _exposure_of(raw_metadata)
         entity_name = text_of(shown.gate if section == "gate" else shown.config)
