@@ -1,7 +1,7 @@
 """Answers: always JSON, because SDKs send a batch again when an answer is empty or is not."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -9,33 +9,46 @@ from ingest.receive import Request
 from ingest.refusal import Refusal
 from ingest.split import Refused
 
-Headers = Sequence[tuple[bytes, bytes]]
-
-SUCCESS: Final = b'{"success":true}'
+Headers = tuple[tuple[bytes, bytes], ...]
 
 _JSON: Final = (b"content-type", b"application/json")
 _encode: Final = msgspec.json.Encoder().encode
 
 
-async def accept(request: Request, refused: Sequence[Refused] = ()) -> int:
-    """Answer 202: everything that was sent is in the log, or in the dead letters as listed."""
-    if refused:
-        listed = [{"index": item.position, "reason": item.verdict.reason} for item in refused]
-        return await reply(request, 202, _encode({"success": True, "refused": listed}))
-    return await reply(request, 202, SUCCESS)
+class Answer(NamedTuple):
+    """What is sent back: a status, JSON (nothing with 204 and 304), and further headers."""
+
+    status: int
+    content: bytes = b""
+    headers: Headers = ()
 
 
-async def refuse(request: Request, refusal: Refusal) -> int:
+SUCCESS: Final = Answer(202, b'{"success":true}')
+"""Everything that was sent is in the log."""
+
+
+def accepted(refused: Sequence[Refused]) -> Answer:
+    """Answer a request whose events are all in the log, or in the dead letters as listed."""
+    if not refused:
+        return SUCCESS
+    listed = [{"index": item.position, "reason": item.verdict.reason} for item in refused]
+    return Answer(202, _encode({"success": True, "refused": listed}))
+
+
+def refusing(refusal: Refusal) -> Answer:
     """Answer why a request was not taken."""
-    body = {"success": False, "reason": refusal.reason, "message": refusal.message}
-    return await reply(request, refusal.status, _encode(body))
+    return Answer(refusal.status, _encode({"success": False, "reason": refusal.reason, "message": refusal.message}))
 
 
-async def reply(request: Request, status: int, content: bytes, headers: Headers = ()) -> int:
-    """Answer with JSON and return the status; 204 and 304 have no content."""
-    head: list[tuple[bytes, bytes]] = [(b"x-headrace-request-id", request.id.encode()), *request.cors, *headers]
-    if status not in (204, 304):
-        head += (_JSON, (b"content-length", b"%d" % len(content)))
-    await request.send({"type": "http.response.start", "status": status, "headers": head})
-    await request.send({"type": "http.response.body", "body": content})
-    return status
+def headers_of(answer: Answer, request: Request) -> list[tuple[bytes, bytes]]:
+    """Return all headers of an answer."""
+    headers = [(b"x-headrace-request-id", request.id.encode()), *request.cors, *answer.headers]
+    if answer.status not in (204, 304):
+        headers += (_JSON, (b"content-length", b"%d" % len(answer.content)))
+    return headers
+
+
+async def send(request: Request, answer: Answer) -> None:
+    """Send an answer by ASGI."""
+    await request.send({"type": "http.response.start", "status": answer.status, "headers": headers_of(answer, request)})
+    await request.send({"type": "http.response.body", "body": answer.content})

@@ -32,6 +32,7 @@ class Gateway:
         self._shelf = SpecsShelf()
         self._specs = ReferenceReader(config.kafka, CONFIG_SPECS, self._shelf.on_record)
         self._log_events = LogEvents(self._directory, self._publisher, self._linger, metrics)
+        metrics.in_flight_bytes.set_function(self._log_events.held_bytes)
         self._app = GatewayApp(
             self._log_events,
             ServeSpecs(self._directory, self._shelf),

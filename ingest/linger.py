@@ -32,23 +32,23 @@ class Record(NamedTuple):
 class Ticket:
     """What one request waits for: the acknowledgement of every record that holds a part of it."""
 
-    __slots__ = ("due_s", "pending", "taken")
+    __slots__ = ("due_s", "pending", "settled")
 
-    def __init__(self, taken: asyncio.Future[bool], pending: int, due_s: float) -> None:
-        self.taken = taken
+    def __init__(self, settled: asyncio.Future[bool], pending: int, due_s: float) -> None:
+        self.settled = settled
         self.pending = pending
         self.due_s = due_s
 
     def acknowledge(self) -> None:
         """Note that one of the records is in the log; the last one ends the wait."""
         self.pending -= 1
-        if self.pending == 0 and not self.taken.done():
-            self.taken.set_result(True)
+        if self.pending == 0 and not self.settled.done():
+            self.settled.set_result(True)
 
     def fail(self) -> None:
         """End the wait without success."""
-        if not self.taken.done():
-            self.taken.set_result(False)
+        if not self.settled.done():
+            self.settled.set_result(False)
 
 
 Waiting = tuple[Part, Ticket]
@@ -109,7 +109,7 @@ class Linger:
                 queue = self._queues[part.partition] = _Queue(part.partition)
             queue.waiting.append((part, ticket))
         if ticket.pending == 0:
-            ticket.taken.set_result(True)
+            ticket.settled.set_result(True)
             return ticket
         self._tickets.append(ticket)
         if self._sweep_handle is None:
@@ -120,8 +120,8 @@ class Linger:
 
     async def drain(self) -> None:
         """Return when all that was put has been answered; at the latest when the last answer is due."""
-        while any(not ticket.taken.done() for ticket in self._tickets):
-            await asyncio.wait([ticket.taken for ticket in self._tickets])
+        while any(not ticket.settled.done() for ticket in self._tickets):
+            await asyncio.wait([ticket.settled for ticket in self._tickets])
         if self._sweep_handle is not None:
             self._sweep_handle.cancel()
         for delivery in self._deliveries:
@@ -166,13 +166,13 @@ class Linger:
     def _sweep(self) -> None:
         now_s = self._loop.time()
         tickets = self._tickets
-        while tickets and (tickets[0].taken.done() or tickets[0].due_s <= now_s):
+        while tickets and (tickets[0].settled.done() or tickets[0].due_s <= now_s):
             tickets.popleft().fail()
         late_s = now_s - ANSWER_DEADLINE_S
         on_their_way = [queue for queue in self._queues.values() if queue.sent_at_s]
         self._stalled = frozenset(queue.partition for queue in on_their_way if queue.sent_at_s < late_s)
         for queue in on_their_way:
-            queue.waiting = [waiting for waiting in queue.waiting if not waiting[1].taken.done()]
+            queue.waiting = [waiting for waiting in queue.waiting if not waiting[1].settled.done()]
         more = tickets or on_their_way
         self._sweep_handle = self._loop.call_later(_SWEEP_S, self._sweep) if more else None
 
@@ -183,7 +183,7 @@ def take(waiting: list[Waiting]) -> tuple[list[Waiting], list[Waiting]]:
     size = 0
     for position, item in enumerate(waiting):
         part, ticket = item
-        if ticket.taken.done():
+        if ticket.settled.done():
             continue
         size += len(part.json)
         if taken and size > _BATCH_BYTES:

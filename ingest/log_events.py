@@ -2,8 +2,9 @@
 
 import asyncio
 import time
+from typing import Final, NamedTuple
 
-from ingest.answer import accept
+from ingest.answer import Answer, accepted
 from ingest.auth import KeyDirectory, KnownKey, authenticate, may_write
 from ingest.body import decode
 from ingest.chunks import RequestHead, parts_of
@@ -12,74 +13,94 @@ from ingest.linger import Linger, Ticket
 from ingest.publish import LogUnavailableError, Publisher
 from ingest.receive import Request, body_of, number_of
 from ingest.refusal import Refusal
-from ingest.split import Split, split
+from ingest.split import Refused, Split, split
 from schemas.dead_letter import DeadLetter
 from schemas.ids import partition_of
 from schemas.keys import KeyKind
-from schemas.limits import GATEWAY_IN_FLIGHT_BYTES
+from schemas.limits import GATEWAY_IN_FLIGHT_BYTES, MIB
 from schemas.metrics import GatewayMetrics
 from schemas.reasons import Reason
 
+_LARGE_BODY_BYTES: Final = MIB
+"""Bodies above are taken apart in a thread, so that one of them does not hold up a thousand others."""
+
+
+class Taken(NamedTuple):
+    """A request whose events are on their way into the log; `ticket` tells when they are there."""
+
+    ticket: Ticket
+    events: int
+    refused: list[Refused]
+    held_bytes: int
+
 
 class LogEvents:
-    """Takes log requests. An answer of 202 means that every event is in the log or a dead letter."""
+    """Takes log requests. An answer of 202 means that every event is in the log or a dead letter.
+
+    A request is `admit`ted by its head, `take`n with its body and `finish`ed when its ticket is
+    settled; a call of the object does all three.
+    """
 
     def __init__(self, directory: KeyDirectory, publisher: Publisher, linger: Linger, metrics: GatewayMetrics) -> None:
         self._directory = directory
         self._publisher = publisher
         self._linger = linger
         self._metrics = metrics
-        self._in_flight_bytes = 0
+        self._held_bytes = 0
         self._letters: set[asyncio.Task[None]] = set()
         self.is_draining = False
 
-    async def __call__(self, request: Request) -> int:
-        """Answer one request and return the status. Raises Refusal, DisconnectedError."""
-        now_ms = time.time_ns() // 1_000_000
-        known = self._authenticate(request, now_ms)
+    async def __call__(self, request: Request) -> Answer:
+        """Answer one request. Raises Refusal, DisconnectedError."""
+        known = self.admit(request)
         received = await body_of(request)
-        self._metrics.body_bytes.inc(len(received))
-        body = decode(received, request.headers.get(b"content-encoding", b""), request.query.get(b"se") == b"1")
-        self._admit(len(body))
-        try:
-            found = split(body)
-            await self._publish(head_of(known, request, now_ms), known, found, body, key_of(request))
-        finally:
-            self._release(len(body))
-        self._metrics.events.inc(len(found.events))
-        return await accept(request, found.refused)
+        if len(received) <= _LARGE_BODY_BYTES:
+            taken = self.take(request, known, received)
+        else:
+            body, found = await asyncio.to_thread(_read, request, received)
+            taken = self._put(request, known, body, found)
+        await taken.ticket.settled
+        return self.finish(taken)
 
-    def _authenticate(self, request: Request, now_ms: int) -> KnownKey:
+    def admit(self, request: Request) -> KnownKey:
+        """Return the key of a request that may send events. Raises Refusal."""
         if self.is_draining:
             raise Refusal(Reason.DRAINING, "this gateway is stopping; try again")
-        known = authenticate(self._directory, request, now_ms)
+        known = authenticate(self._directory, request, _now_ms())
         may_write(known)
         return known
 
-    def _admit(self, size: int) -> None:
-        if self._in_flight_bytes + size > GATEWAY_IN_FLIGHT_BYTES:
-            raise Refusal(Reason.OVERLOADED, "the gateway holds as much as it may; try again")
-        self._in_flight_bytes += size
-        self._metrics.in_flight_bytes.set(self._in_flight_bytes)
+    def take(self, request: Request, known: KnownKey, received: bytes) -> Taken:
+        """Put the events of a request on their way. Raises Refusal; then none of them is."""
+        body, found = _read(request, received)
+        self._metrics.body_bytes.inc(len(received))
+        return self._put(request, known, body, found)
 
-    def _release(self, size: int) -> None:
-        self._in_flight_bytes -= size
-        self._metrics.in_flight_bytes.set(self._in_flight_bytes)
+    def finish(self, taken: Taken) -> Answer:
+        """Return the answer to a request whose ticket is settled. Raises Refusal."""
+        self._held_bytes -= taken.held_bytes
+        if not taken.ticket.settled.result():
+            raise Refusal(Reason.LOG_UNAVAILABLE, "the log did not acknowledge in time; try again")
+        self._metrics.events.inc(taken.events)
+        return accepted(taken.refused)
 
-    async def _publish(self, head: RequestHead, known: KnownKey, found: Split, body: bytes, key: bytes) -> None:
-        partitions = self._publisher.partitions
+    def _put(self, request: Request, known: KnownKey, body: bytes, found: Split) -> Taken:
         if problem := self._publisher.problem:
             raise Refusal(Reason.LOG_UNAVAILABLE, problem)
-        parts = parts_of(head, found, partitions, key, body)
+        if self._held_bytes + len(body) > GATEWAY_IN_FLIGHT_BYTES:
+            raise Refusal(Reason.OVERLOADED, "the gateway holds as much as it may; try again")
+        head = head_of(known, request, _now_ms())
+        partitions = self._publisher.partitions
+        parts = parts_of(head, found, partitions, key_of(request), body)
         stalled = self._linger.stalled
         if stalled and any(part.partition in stalled for part in parts):
             raise Refusal(Reason.LOG_UNAVAILABLE, "the log does not acknowledge; try again")
+        self._held_bytes += len(body)
         ticket = self._linger.put(parts, len(found.refused))
         if found.refused:
             for letter in dead_letters_of(head, found, known.record):
                 self._write_letter(letter, partition_of(letter.partition_key, partitions), ticket)
-        if not await ticket.taken:
-            raise Refusal(Reason.LOG_UNAVAILABLE, "the log did not acknowledge in time; try again")
+        return Taken(ticket, len(found.events), found.refused, len(body))
 
     def _write_letter(self, letter: DeadLetter, partition: int, ticket: Ticket) -> None:
         task = asyncio.create_task(self._append_letter(letter, partition, ticket))
@@ -97,6 +118,20 @@ class LogEvents:
         else:
             self._metrics.dead_letters.labels(letter.reason.value).inc()
             ticket.acknowledge()
+
+    def held_bytes(self) -> int:
+        """Return how many decoded bytes are held unanswered."""
+        return self._held_bytes
+
+
+def _read(request: Request, received: bytes) -> tuple[bytes, Split]:
+    """Return the request's JSON and its events. Raises Refusal."""
+    body = decode(received, request.headers.get(b"content-encoding", b""), request.query.get(b"se") == b"1")
+    return body, split(body)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def key_of(request: Request) -> bytes:

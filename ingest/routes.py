@@ -6,7 +6,7 @@ from typing import Final
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from ingest.answer import SUCCESS, refuse, reply
+from ingest.answer import SUCCESS, Answer, refusing, send
 from ingest.receive import DisconnectedError, Request, RequestIds, body_of
 from ingest.refusal import Refusal
 from ingest.serve_specs import ServeSpecs, specs_path_of
@@ -15,12 +15,13 @@ from schemas.reasons import Reason
 
 log = structlog.get_logger()
 
-Handler = Callable[[Request], Awaitable[int]]
-"""Answers a request and returns the status. Raises Refusal, DisconnectedError."""
+Handler = Callable[[Request], Awaitable[Answer]]
+"""Answers a request. Raises Refusal, DisconnectedError."""
 
 LOG_PATHS: Final = ("/v1/log_event", "/v1/rgstr", "/v1/log_event_beacon")
 
 _PREFLIGHT_S: Final = b"86400"
+_NOT_ALLOWED: Final = [(b"vary", b"origin")]
 
 
 class Route:
@@ -44,17 +45,21 @@ class Cors:
             return [(b"access-control-allow-origin", b"*")]
         if origin in self._origins:
             return [(b"access-control-allow-origin", origin), (b"vary", b"origin")]
-        return [(b"vary", b"origin")]
+        return _NOT_ALLOWED
 
-    async def preflight(self, request: Request) -> int:
+    async def preflight(self, request: Request) -> Answer:
         """Answer OPTIONS: what was asked for is allowed, since keys and not origins let events in."""
         asked = request.headers.get(b"access-control-request-headers", b"content-type,statsig-api-key")
-        headers = [
-            (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
-            (b"access-control-allow-headers", asked),
-            (b"access-control-max-age", _PREFLIGHT_S),
-        ]
-        return await reply(request, 204, b"", headers if request.cors[:1] != [(b"vary", b"origin")] else ())
+        if request.cors == _NOT_ALLOWED:
+            return Answer(204)
+        return Answer(
+            204,
+            headers=(
+                (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
+                (b"access-control-allow-headers", asked),
+                (b"access-control-max-age", _PREFLIGHT_S),
+            ),
+        )
 
 
 class GatewayApp:
@@ -85,22 +90,26 @@ class GatewayApp:
         # Label look-ups cost more than counting does.
         self._counters = {("log", 202): metrics.requests.labels("log", "202")}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send_message: Send) -> None:
         """Answer one request, whatever happens."""
-        request = Request(scope, receive, send, self._request_ids.next())
+        request = Request(scope, receive, send_message, self._request_ids.next())
         if b"origin" in request.headers:
             request.cors = self._cors.headers(request.headers[b"origin"])
         route = self._routes.get(request.path) or self._find(request)
         if request.method == "OPTIONS":
             route = self._preflight
         try:
-            status = await _handle(route, request)
+            answer = await _handle(route, request)
         except Refusal as refusal:
             self._metrics.refused.labels(refusal.reason.value).inc()
-            status = await refuse(request, refusal)
+            answer = refusing(refusal)
         except DisconnectedError:
             return
-        self._count(route.name, status)
+        self._count(route.name, answer.status)
+        try:
+            await send(request, answer)
+        except RuntimeError as error:  # uvloop's word for a connection that the client has closed
+            log.info("answer_not_sent", endpoint=route.name, request_id=request.id, error=str(error))
 
     def _find(self, request: Request) -> Route:
         return self._specs if specs_path_of(request.path) else self._unknown
@@ -112,7 +121,7 @@ class GatewayApp:
         counter.inc()
 
 
-async def _handle(route: Route, request: Request) -> int:
+async def _handle(route: Route, request: Request) -> Answer:
     handler = route.handlers.get(request.method)
     if handler is None:
         if not route.handlers:
@@ -128,12 +137,12 @@ async def _handle(route: Route, request: Request) -> int:
         raise Refusal(Reason.UNEXPECTED_ERROR, "the gateway failed; its log says why") from error
 
 
-async def _take_exception(request: Request) -> int:
+async def _take_exception(request: Request) -> Answer:
     """Take an SDK's report of its own exception: it is for the SDK's vendor, so it is not kept."""
     await body_of(request)
-    return await reply(request, 202, SUCCESS)
+    return SUCCESS
 
 
-async def _not_built(_: Request) -> int:
+async def _not_built(_: Request) -> Answer:
     message = "/v1/initialize is not built yet: point browsers here with networkConfig.logEventUrl only"
     raise Refusal(Reason.NOT_BUILT, message)

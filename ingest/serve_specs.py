@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import orjson
 
-from ingest.answer import reply
+from ingest.answer import Answer
 from ingest.auth import KeyDirectory, authenticate, may_read_specs
 from ingest.body import decode
 from ingest.receive import Request, body_of, number_of
@@ -30,7 +30,7 @@ class ServeSpecs:
         self._directory = directory
         self._shelf = shelf
 
-    async def download(self, request: Request) -> int:
+    async def download(self, request: Request) -> Answer:
         """Answer with the newest document, or that the SDK has it. Raises Refusal."""
         known = authenticate(self._directory, request, _now_ms())
         may_read_specs(known)
@@ -41,15 +41,15 @@ class ServeSpecs:
             message = f"no config specs were pushed for project {known.record.project}: `headrace config push FILE`"
             raise Refusal(Reason.NO_SPECS, message)
         etag = document.etag.encode()
-        headers = [(b"etag", etag)] if etag else []
+        headers = ((b"etag", etag),) if etag else ()
         if etag and request.headers.get(b"if-none-match") == etag:
-            return await reply(request, 304, b"", headers)
-        return await reply(request, 200, document.content, headers)
+            return Answer(304, headers=headers)
+        return Answer(200, document.content, headers)
 
-    async def id_lists(self, request: Request) -> int:
+    async def id_lists(self, request: Request) -> Answer:
         """Answer that there are no id lists. Raises Refusal."""
         may_read_specs(authenticate(self._directory, request, _now_ms()))
-        return await reply(request, 200, b"{}")
+        return Answer(200, b"{}")
 
 
 def specs_path_of(path: str) -> str:
