@@ -4,17 +4,22 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from console import answers
+from console import answers, experiments, openapi, pages, pipeline
 from console.config import ConsoleConfig
 from console.live import route as live_route
 from console.live.hub import Hub
 from console.live.replay import Replay
+from console.log_watch import LogWatch
 from console.shield import Shield
 from console.sql import route as sql_route
 from console.sql.run import SqlRunner
 from console.store_pool import StorePool
+from console.store_watch import StoreWatch
 from schemas.metrics import ConsoleMetrics
 
 __all__ = ["Console", "ConsoleConfig"]
@@ -30,20 +35,42 @@ class Console:
         self._store = StorePool(config.store, _OWN_THREADS, "console")
         self._hub = Hub(config.kafka, metrics)
         self._sql = SqlRunner(config.store, self._store, config.sql, metrics)
-        routes = [*sql_route.routes(self._sql), *live_route.routes(self._hub, Replay(config.kafka))]
-        app = Starlette(routes=routes, exception_handlers={answers.RefusedError: answers.refusal_answer})
+        self._log = LogWatch(config.kafka)
+        self._store_watch = StoreWatch(self._store)
+        routes = [
+            *pages.routes(),
+            Route("/openapi.json", _describe),
+            *sql_route.routes(self._sql),
+            *live_route.routes(self._hub, Replay(config.kafka)),
+            *experiments.routes(self._store),
+            *pipeline.routes(self._store, self._log),
+        ]
+        app = Starlette(routes=routes, exception_handlers=answers.HANDLERS)
         self.app: ASGIApp = Shield(app, config.allowed_hosts)
 
     async def start(self) -> None:
         """Begin to watch the log and the store; what is not there yet is waited for in the background."""
+        self._log.start()
+        self._store_watch.start()
         self._hub.start()
 
     async def stop(self) -> None:
         """End the streams and the queries, and let go of log and store."""
         await self._hub.stop()
+        await self._log.stop()
+        await self._store_watch.stop()
         await self._sql.stop()
         await self._store.close(patience_s=3)
 
     def readiness(self) -> dict[str, str]:
         """Return what cannot be asked now, and what to do about it."""
-        return {}
+        waits = {}
+        if self._store_watch.trouble:
+            waits["store"] = self._store_watch.trouble
+        if self._log.trouble:
+            waits["kafka"] = f"{self._log.trouble}; see that the broker runs and HEADRACE_KAFKA_BOOTSTRAP names it"
+        return waits
+
+
+async def _describe(_request: Request) -> Response:
+    return answers.json_answer(openapi.DOCUMENT)

@@ -1,0 +1,155 @@
+"""How far each stage has read the log: ends of the topics, and what the groups have committed."""
+
+import asyncio
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from schemas.kafka import KafkaConnection
+from schemas.topics import CUSTOM_EVENTS, DLQ_INGEST, DLQ_LANDER, DLQ_WORKER, EVENTS_RAW, EXPOSURES, LANDER_GROUP
+from schemas.topics import WORKER_APP_ID as WORKER_GROUP
+
+log = structlog.get_logger()
+
+GROUPS: Final = {WORKER_GROUP: (EVENTS_RAW,), LANDER_GROUP: (EXPOSURES, CUSTOM_EVENTS)}
+_TOPICS: Final = (EVENTS_RAW, EXPOSURES, CUSTOM_EVENTS, DLQ_INGEST, DLQ_WORKER, DLQ_LANDER)
+
+EVERY_S: Final = 2.0
+KEPT_S: Final = 60.0
+_ANSWER_S: Final = 5.0
+_METADATA_S: Final = 60.0
+
+Offsets = dict[TopicPartition, int]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Where everything stood at one moment (monotonic seconds)."""
+
+    at_s: float
+    ends: Offsets
+    begins: Offsets
+    committed: dict[str, Offsets]
+
+    def records(self, *topics: str) -> int:
+        """Return how many records these topics have been given."""
+        return sum(end for partition, end in self.ends.items() if partition.topic in topics)
+
+    def kept(self, *topics: str) -> int:
+        """Return how many records these topics hold now."""
+        return self.records(*topics) - sum(at for partition, at in self.begins.items() if partition.topic in topics)
+
+    def lag(self, group: str) -> int | None:
+        """Return how many records a group has still to read; None before it has committed anything."""
+        committed = self.committed.get(group)
+        if not committed:
+            return None
+        lag = 0
+        for partition, end in self.ends.items():
+            if partition.topic in GROUPS[group]:
+                lag += max(0, end - committed.get(partition, self.begins.get(partition, 0)))
+        return lag
+
+
+def rate(samples: "deque[Sample]", *topics: str) -> float | None:
+    """Return records a second over the samples; None while there is only one."""
+    if len(samples) < 2:
+        return None
+    first, last = samples[0], samples[-1]
+    return max(0.0, (last.records(*topics) - first.records(*topics)) / (last.at_s - first.at_s))
+
+
+class LogWatch:
+    """Takes a sample every two seconds and keeps those of the last minute."""
+
+    def __init__(self, kafka: KafkaConnection) -> None:
+        self._kafka = kafka
+        self._task: asyncio.Task[None] | None = None
+        self.samples: deque[Sample] = deque()
+        self.trouble = "the log has not answered yet"
+        """Why there is no current sample; empty when there is."""
+
+    def start(self) -> None:
+        """Begin to sample."""
+        self._task = asyncio.create_task(self._run(), name="log-watch")
+
+    async def stop(self) -> None:
+        """Stop sampling."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._watch()
+            except (KafkaError, OSError, TimeoutError) as error:
+                trouble = str(error) or f"no answer within {_ANSWER_S:g} s"
+                if trouble != self.trouble:
+                    log.warning("log_unreachable", error=trouble)
+                self.trouble = trouble
+            except Exception:
+                log.exception("log_watch_failed")
+                self.trouble = "the console failed; its log says why"
+            await asyncio.sleep(EVERY_S)
+
+    async def _watch(self) -> None:
+        settings = self._kafka.client_settings()
+        admin: Any = AIOKafkaAdminClient(request_timeout_ms=int(_ANSWER_S * 1000), **settings)
+        consumer: Any = AIOKafkaConsumer(group_id=None, request_timeout_ms=int(_ANSWER_S * 1000), **settings)
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                await admin.start()
+                await consumer.start()
+            while True:
+                async with asyncio.timeout(_ANSWER_S):
+                    partitions = await _partitions(admin)
+                known_at = time.monotonic()
+                while time.monotonic() - known_at < _METADATA_S and partitions:
+                    async with asyncio.timeout(_ANSWER_S):
+                        self._keep(await _sample(admin, consumer, partitions))
+                    await asyncio.sleep(EVERY_S)
+                if not partitions:
+                    self.trouble = "the topics do not exist yet; `headrace init` makes them"
+                    await asyncio.sleep(EVERY_S)
+        finally:
+            await consumer.stop()
+            await admin.close()
+
+    def _keep(self, sample: Sample) -> None:
+        if self.trouble and self.samples:
+            log.info("log_reachable")
+        if self.samples and sample.records(*_TOPICS) < self.samples[-1].records(*_TOPICS):
+            self.samples.clear()  # another log than before
+        self.trouble = ""
+        self.samples.append(sample)
+        while self.samples[-1].at_s - self.samples[0].at_s > KEPT_S:
+            self.samples.popleft()
+
+
+async def _partitions(admin: Any) -> list[TopicPartition]:
+    found = await admin.describe_topics(list(_TOPICS))
+    return [
+        TopicPartition(topic["topic"], partition["partition"])
+        for topic in found
+        if not topic["error_code"]
+        for partition in topic["partitions"]
+    ]
+
+
+async def _sample(admin: Any, consumer: Any, partitions: list[TopicPartition]) -> Sample:
+    ends = await consumer.end_offsets(partitions)
+    begins = await consumer.beginning_offsets(partitions)
+    committed = {}
+    for group in GROUPS:
+        offsets = await admin.list_consumer_group_offsets(group)
+        committed[group] = {partition: meta.offset for partition, meta in offsets.items() if meta.offset >= 0}
+    return Sample(time.monotonic(), ends, begins, committed)

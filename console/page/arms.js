@@ -1,0 +1,29 @@
+// What an arm is called, and which colour it has: the same everywhere on the page.
+
+const PALETTE = 8;
+const known = new Map(); // entity → its arms in order
+const listeners = new Set();
+
+/** What tells the arms of an entity apart; also what people read. */
+export function armOf({ kind, group_name, group, value, rule_id }) {
+  if (kind === "gate") return value === "true" ? "pass" : value === "false" ? "fail" : value || rule_id || "–";
+  return group_name || group || rule_id || "–";
+}
+
+const isBase = (arm) => /^(control|fail|off|default|disabled)$/i.test(arm);
+
+/** Return the colour of an arm; an arm seen first changes the order, and `onChange` is told. */
+export function colorOf(entity, arm) {
+  const arms = known.get(entity) ?? [];
+  if (!arms.includes(arm)) {
+    arms.push(arm);
+    arms.sort();
+    known.set(entity, arms);
+    for (const listener of listeners) listener(entity);
+  }
+  if (isBase(arm)) return "var(--arm-0)";
+  const position = arms.filter((each) => !isBase(each)).indexOf(arm);
+  return `var(--arm-${1 + (position % (PALETTE - 1))})`;
+}
+
+export const onChange = (listener) => listeners.add(listener);
