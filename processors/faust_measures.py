@@ -89,6 +89,13 @@ class MeasuredTransport(driver.Transport):
     Consumer = GaplessConsumer
 
 
+class NoFoldersApp(faust.App):
+    """Faust without its data folders: the stock app makes three wherever the process was started."""
+
+    def _create_directories(self) -> None:
+        """Make none; this app keeps nothing on disk."""
+
+
 class NoWebBoot(BootStrategy):
     """`web_enabled=False` still starts a web server; health and metrics are on our admin port."""
 

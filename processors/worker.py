@@ -20,7 +20,7 @@ from processors.claims import ClaimsIndex, encode_entry, entry_key
 from processors.claims_log import read_claims
 from processors.config import WorkerConfig
 from processors.entities import NewestSpecs, follow
-from processors.faust_measures import Guard, MeasuredTransport, NoWebBoot, Recovery
+from processors.faust_measures import Guard, MeasuredTransport, NoFoldersApp, NoWebBoot, Recovery
 from processors.map_event import EventMapper
 from processors.process_chunk import Processed, SourceRecord, process
 from processors.publish import Flight, Publisher
@@ -142,7 +142,7 @@ class Worker:
         self._fail(app._crash_reason or RuntimeError("Faust crashed without saying why"))
 
     def _compose(self) -> faust.App:
-        app = faust.App(
+        app = NoFoldersApp(
             topics.WORKER_APP_ID,
             broker=f"kafka://{self._config.kafka.bootstrap.replace(',', ';')}",
             broker_credentials=_credentials(self._config.kafka),
