@@ -6,18 +6,21 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import for_code
 
 from ops.kafka_metadata import ClusterState, describe
+from schemas import logs
 from schemas.kafka import PRODUCER, KafkaConnection
+from schemas.logs import LogRecord
 from schemas.origin import REFUSED_AT_GATEWAY_LOG
+from schemas.reference import ReferenceReader
 from schemas.topics import EVENTS_RAW, LOGS, TOPICS, Topic
 
 _TOPIC_EXISTS: Final = 36
 _SETTLE_S: Final = 20
+_READ_S: Final = 20
 _POLL_S: Final = 0.05
 _REPLICAS: Final = 3
 
@@ -28,16 +31,6 @@ class TopicsError(Exception):
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(message)
         self.remedy = remedy
-
-
-class LogRecord(msgspec.Struct, frozen=True):
-    """One life of events.raw: its number, and the id that Kafka gave the topic. Times are ms."""
-
-    log: int
-    topic: str
-    topic_id: str
-    partitions: int
-    created_at: int
 
 
 def next_log(known: Iterable[LogRecord], topic_id: str, store_log: int) -> int:
@@ -64,7 +57,7 @@ async def ensure_topics(connection: KafkaConnection, partitions: int, store_log:
 
     Existing topics are left as they are. `partitions` holds for events.raw and the topics that
     follow it; `store_log` is the largest log number of any row in the store, 0 when there is none.
-    Raises TopicsError, and KafkaError when the cluster cannot be reached.
+    Raises TopicsError, and KafkaError or TimeoutError when the cluster does not serve us.
     """
     async with _admin(connection) as admin:
         cluster = await describe(admin, [topic.name for topic in TOPICS])
@@ -155,26 +148,25 @@ async def _settled(admin: AIOKafkaAdminClient) -> ClusterState:
 
 
 async def _read_logs(connection: KafkaConnection) -> list[LogRecord]:
-    consumer = AIOKafkaConsumer(**connection.client_settings(), enable_auto_commit=False, fetch_max_wait_ms=100)
-    await consumer.start()
+    found: list[LogRecord] = []
+
+    def keep(_key: bytes, value: bytes | None) -> None:
+        if value is not None:
+            found.append(logs.decode(value))
+
+    reader = ReferenceReader(connection, LOGS, keep)
+    await reader.start()
     try:
-        partition = TopicPartition(LOGS, 0)
-        consumer.assign([partition])
-        end = (await consumer.end_offsets([partition]))[partition]
-        await consumer.seek_to_beginning(partition)
-        found: list[LogRecord] = []
-        while await consumer.position(partition) < end:
-            records = (await consumer.getmany(partition, timeout_ms=200)).get(partition, ())
-            found += [msgspec.json.decode(r.value, type=LogRecord) for r in records if r.value is not None]
-        return found
+        await reader.wait_caught_up(_READ_S)
     finally:
-        await consumer.stop()
+        await reader.stop()
+    return found
 
 
 async def _write_log(connection: KafkaConnection, record: LogRecord) -> None:
     producer = AIOKafkaProducer(**connection.client_settings(), **PRODUCER)
     await producer.start()
     try:
-        await producer.send_and_wait(LOGS, msgspec.json.encode(record), key=str(record.log).encode())
+        await producer.send_and_wait(LOGS, logs.encode(record), key=str(record.log).encode())
     finally:
         await producer.stop()

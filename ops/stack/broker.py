@@ -124,9 +124,10 @@ async def _is_open(server: str) -> bool:
     try:
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
             _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+            writer.close()
+            await writer.wait_closed()
     except (OSError, ValueError):
         return False
-    writer.close()
     return True
 
 
