@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ops import commands
+from ops import commands, logs
 
 app = typer.Typer(
     name="headrace",
@@ -36,7 +36,8 @@ def headrace(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Take the options that stand before a command."""
+    """Keep libraries' logs out of what a command prints; a process turns them on again."""
+    logs.configure("critical")
 
 
 for _module in sorted(info.name for info in iter_modules(commands.__path__)):

@@ -8,7 +8,7 @@ import logging
 import sys
 import threading
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, TextIO, cast
 
 import orjson
 import structlog
@@ -21,8 +21,9 @@ _QUIET: Final = {"aiokafka": "WARNING", "uvicorn": "WARNING", "asyncio": "WARNIN
 def configure(level: str, process: str = "") -> None:
     """Send structlog's and the standard library's records to stderr as JSON lines.
 
-    Each has `timestamp`, `level`, `event` and, where given, `process`. An exception that nobody
-    caught becomes such a line too. `level` is debug, info, warning or error.
+    Each has `timestamp`, `level`, `event` and, where given, `process`; for a process, warnings and
+    exceptions that nobody caught become such lines too. `level` is debug, info, warning, error or
+    critical.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
 
@@ -38,14 +39,15 @@ def configure(level: str, process: str = "") -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
+    stderr = cast("TextIO", _Stderr())
     render = structlog.processors.JSONRenderer(serializer=_dumps)
     structlog.configure(
         processors=[*shared, render],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stderr),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
@@ -57,9 +59,21 @@ def configure(level: str, process: str = "") -> None:
     root.setLevel(number)
     for name, least in _QUIET.items():
         logging.getLogger(name).setLevel(max(number, logging.getLevelNamesMapping()[least]))
+    if not process:
+        return
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
+
+
+class _Stderr:
+    """Standard error as it is at the moment; whoever redirects it gets the lines from then on."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 def _dumps(value: Any, **_: Any) -> str:

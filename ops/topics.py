@@ -2,25 +2,22 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from typing import Any, Final
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import for_code
 
+from ops.kafka import admin_client, publish, read_compacted
 from ops.kafka_metadata import ClusterState, describe
 from schemas import logs
-from schemas.kafka import PRODUCER, KafkaConnection
+from schemas.kafka import KafkaConnection
 from schemas.logs import LogRecord
 from schemas.origin import REFUSED_AT_GATEWAY_LOG
-from schemas.reference import ReferenceReader
 from schemas.topics import EVENTS_RAW, LOGS, TOPICS, Topic
 
 _TOPIC_EXISTS: Final = 36
 _SETTLE_S: Final = 20
-_READ_S: Final = 20
 _POLL_S: Final = 0.05
 _REPLICAS: Final = 3
 
@@ -59,7 +56,7 @@ async def ensure_topics(connection: KafkaConnection, partitions: int, store_log:
     follow it; `store_log` is the largest log number of any row in the store, 0 when there is none.
     Raises TopicsError, and KafkaError or TimeoutError when the cluster does not serve us.
     """
-    async with _admin(connection) as admin:
+    async with admin_client(connection) as admin:
         cluster = await describe(admin, [topic.name for topic in TOPICS])
         _check_partitions(cluster, partitions)
         missing = [topic for topic in TOPICS if topic.name not in cluster.topics]
@@ -67,38 +64,32 @@ async def ensure_topics(connection: KafkaConnection, partitions: int, store_log:
             await _create(admin, missing, partitions, cluster.brokers)
         cluster = await _settled(admin)
     topic_id = str(cluster.topics[EVENTS_RAW].topic_id)
-    known = await _read_logs(connection)
+    known = await _known_logs(connection)
     log = next_log(known, topic_id, store_log)
     for record in known:
         if record.topic_id == topic_id:
             return record
     record = LogRecord(log, EVENTS_RAW, topic_id, partitions, int(time.time() * 1000))
-    await _write_log(connection, record)
+    await publish(connection, LOGS, [(str(record.log).encode(), logs.encode(record))])
     return record
 
 
 async def current_log(connection: KafkaConnection) -> int:
     """Return the log number of events.raw as it is now. Raises TopicsError when it has none."""
-    async with _admin(connection) as admin:
+    async with admin_client(connection) as admin:
         cluster = await describe(admin, [EVENTS_RAW, LOGS])
     remedy = "Run `headrace init`."
     if EVENTS_RAW not in cluster.topics or LOGS not in cluster.topics:
         raise TopicsError(f"{connection.bootstrap} has no topics of ours.", remedy)
     topic_id = str(cluster.topics[EVENTS_RAW].topic_id)
-    for record in await _read_logs(connection):
+    for record in await _known_logs(connection):
         if record.topic_id == topic_id:
             return record.log
     raise TopicsError(f"events.raw ({topic_id}) has no log number: it was created by somebody else.", remedy)
 
 
-@asynccontextmanager
-async def _admin(connection: KafkaConnection) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(**connection.client_settings())
-    try:
-        await admin.start()
-        yield admin
-    finally:
-        await admin.close()
+async def _known_logs(connection: KafkaConnection) -> list[LogRecord]:
+    return [logs.decode(value) for value in (await read_compacted(connection, LOGS)).values()]
 
 
 def _check_partitions(cluster: ClusterState, partitions: int) -> None:
@@ -145,28 +136,3 @@ async def _settled(admin: AIOKafkaAdminClient) -> ClusterState:
         if time.monotonic() > until:
             raise TopicsError(f"These topics have no leader: {', '.join(waiting)}.", "Look at the brokers' logs.")
         await asyncio.sleep(_POLL_S)
-
-
-async def _read_logs(connection: KafkaConnection) -> list[LogRecord]:
-    found: list[LogRecord] = []
-
-    def keep(_key: bytes, value: bytes | None) -> None:
-        if value is not None:
-            found.append(logs.decode(value))
-
-    reader = ReferenceReader(connection, LOGS, keep)
-    await reader.start()
-    try:
-        await reader.wait_caught_up(_READ_S)
-    finally:
-        await reader.stop()
-    return found
-
-
-async def _write_log(connection: KafkaConnection, record: LogRecord) -> None:
-    producer = AIOKafkaProducer(**connection.client_settings(), **PRODUCER)
-    await producer.start()
-    try:
-        await producer.send_and_wait(LOGS, logs.encode(record), key=str(record.log).encode())
-    finally:
-        await producer.stop()

@@ -12,11 +12,12 @@ from aiokafka.errors import KafkaError
 from clickhouse_connect.driver.exceptions import Error as StoreError
 
 from ops import logs
+from ops.kafka import answers
 from ops.settings import Settings
-from ops.stack.broker import answers
-from ops.topics import LogRecord, TopicsError, ensure_topics
+from ops.topics import TopicsError, ensure_topics
 from schemas import migrations
 from schemas.kafka import KafkaConnection
+from schemas.logs import LogRecord
 from schemas.origin import REFUSED_AT_GATEWAY_LOG
 from schemas.store import StoreAddress
 

@@ -1,10 +1,9 @@
 """The worker process: chunks in, exposures and custom events out."""
 
-from processors.config import WorkerConfig
-from processors.worker import Worker
-
 from ops.processes import lifecycle
 from ops.settings import Settings
+from processors.config import WorkerConfig
+from processors.worker import Worker
 from schemas.metrics import WorkerMetrics
 
 

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError
-
+from ops.kafka import answers
 from ops.stack import jars, toolchain
 from ops.stack.errors import StackError
 from ops.stack.supervisor import ChildSpec, Report
@@ -18,7 +16,6 @@ from schemas.kafka import KafkaConnection
 
 _START_TIMEOUT_S: Final = 90
 _STOP_GRACE_S: Final = 20
-_CONNECT_TIMEOUT_S: Final = 2
 
 _HEAP: Final = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC")
 
@@ -102,33 +99,6 @@ class Broker:
     async def readiness(self) -> str:
         """Return "" when a client is served, else why not."""
         return await answers(self.connection)
-
-
-async def answers(connection: KafkaConnection) -> str:
-    """Return "" when the cluster serves clients, else why not."""
-    # aiokafka logs an error for each port that nobody listens on, so look first.
-    if not any([await _is_open(server) for server in connection.bootstrap.split(",")]):
-        return f"nothing listens on {connection.bootstrap} yet"
-    client = AIOKafkaClient(**connection.client_settings(), request_timeout_ms=_CONNECT_TIMEOUT_S * 1000)
-    try:
-        await client.bootstrap()
-        return "" if client.cluster.brokers() else "no broker has registered yet"
-    except (KafkaError, OSError) as error:
-        return f"it does not serve clients yet ({error})"
-    finally:
-        await client.close()
-
-
-async def _is_open(server: str) -> bool:
-    host, _, port = server.strip().rpartition(":")
-    try:
-        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-            writer.close()
-            await writer.wait_closed()
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 async def _format(run: list[str], properties: Path) -> None:

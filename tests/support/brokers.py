@@ -19,9 +19,10 @@ from docker.errors import DockerException
 from support.ports import free_port_block
 from testcontainers.core.container import DockerContainer
 
+from ops.kafka import answers
 from ops.settings import Settings
 from ops.stack import child
-from ops.stack.broker import Broker, answers
+from ops.stack.broker import Broker
 from ops.stack.jars import kafka_version
 from schemas.kafka import KafkaConnection
 

@@ -1,0 +1,106 @@
+"""`headrace keys` and `headrace config push`, against a real broker."""
+
+import asyncio
+from pathlib import Path
+from uuid import uuid4
+
+import orjson
+import pytest
+from support.commands import Headrace
+
+from ops.kafka import read_compacted
+from schemas import keys, specs
+from schemas.kafka import KafkaConnection
+from schemas.topics import CONFIG_SPECS, KEYS
+
+
+@pytest.fixture
+def headrace(monkeypatch: pytest.MonkeyPatch, broker: KafkaConnection) -> Headrace:
+    return Headrace(monkeypatch).at(broker)
+
+
+def _document(time: int, **changes: object) -> bytes:
+    sections = {"feature_gates": [], "dynamic_configs": [], "layer_configs": []}
+    return orjson.dumps({"has_updates": True, "time": time, **sections, **changes})
+
+
+def test_a_created_key_is_shown_once_and_only_its_hash_is_written(headrace: Headrace, broker: KafkaConnection):
+    created = headrace("keys", "create", "--kind", "client", "--environment", "staging", "--json")
+    assert created.exit_code == 0, created.stderr
+    answer = orjson.loads(created.stdout)
+    assert answer["key"].startswith("client-")
+    topic = asyncio.run(read_compacted(broker, KEYS))
+    record = keys.decode(topic[keys.hash_of(answer["key"]).encode()])
+    assert (record.kind, record.project, record.environment) == ("client", "default", "staging")
+    assert answer["key"].encode() not in b"".join(topic) + b"".join(topic.values())
+    listed = headrace("keys", "list", "--json")
+    assert answer["key_id"] in [key["key_id"] for key in orjson.loads(listed.stdout)]
+    assert answer["key"] not in listed.stdout
+
+
+def test_an_imported_key_is_read_from_standard_input(headrace: Headrace, broker: KafkaConnection):
+    key = f"secret-{uuid4().hex}"
+    imported = headrace("keys", "import", "--kind", "secret", "--project", "shop", "--key", "-", stdin=f"{key}\n")
+    assert imported.exit_code == 0, imported.stderr
+    assert key not in imported.output
+    topic = asyncio.run(read_compacted(broker, KEYS))
+    assert keys.decode(topic[keys.hash_of(key).encode()]).project == "shop"
+
+
+@pytest.mark.parametrize("key", ["", "with space", "café", "x" * 1025, "client-filed-as-a-secret"])
+def test_a_key_that_no_sdk_could_send_or_of_another_kind_is_refused(headrace: Headrace, key: str):
+    refused = headrace("keys", "import", "--kind", "secret", f"--key={key}")
+    assert refused.exit_code == 2
+    assert "error:" in refused.stderr
+
+
+def test_a_pushed_document_stands_in_the_topic_as_it_came(headrace: Headrace, broker: KafkaConnection, tmp_path: Path):
+    project, source = uuid4().hex, _document(1_700_000_000_000)
+    file = tmp_path / "specs.json"
+    file.write_bytes(source)
+    pushed = headrace("config", "push", str(file), "--project", project, "--json")
+    assert pushed.exit_code == 0, pushed.stderr
+    assert orjson.loads(pushed.stdout) == {
+        "project": project,
+        "time": 1_700_000_000_000,
+        "is_newest": True,
+        "entities": {},
+    }
+    topic = asyncio.run(read_compacted(broker, CONFIG_SPECS))
+    assert topic[specs.record_key(project, 1_700_000_000_000)] == source
+
+
+def test_an_older_document_is_kept_and_said_not_to_be_served(headrace: Headrace):
+    project = uuid4().hex
+    assert headrace("config", "push", "-", "--project", project, stdin=_document(2000)).exit_code == 0
+    older = headrace("config", "push", "-", "--project", project, stdin=_document(1000))
+    assert older.exit_code == 0
+    assert "not the newest" in older.stderr
+
+
+def test_a_changed_document_of_the_same_time_is_refused_and_the_same_one_is_not(headrace: Headrace):
+    project = uuid4().hex
+    assert headrace("config", "push", "-", "--project", project, stdin=_document(1000)).exit_code == 0
+    assert headrace("config", "push", "-", "--project", project, stdin=_document(1000)).exit_code == 0
+    changed = headrace("config", "push", "-", "--project", project, stdin=_document(1000, company="other"))
+    assert changed.exit_code == 1
+    assert "give the changed document a later one" in changed.stderr
+
+
+def test_a_document_that_sdks_would_not_evaluate_is_refused_with_its_place(headrace: Headrace):
+    refused = headrace("config", "push", "-", stdin=b'{"time": 1, "feature_gates": [], "dynamic_configs": []}')
+    assert refused.exit_code == 1
+    assert "layer_configs" in refused.stderr
+
+
+def test_a_file_that_is_not_there_is_a_usage_error(headrace: Headrace, tmp_path: Path):
+    assert headrace("config", "push", str(tmp_path / "none.json")).exit_code == 2
+
+
+def test_a_broker_that_is_not_there_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch):
+    nowhere = Headrace(monkeypatch).at(KafkaConnection("127.0.0.1:1"))
+    for command in (["keys", "create", "--kind", "secret"], ["keys", "list"]):
+        refused = nowhere(*command)
+        assert refused.exit_code == 3
+        assert "127.0.0.1:1" in refused.stderr
+        assert "headrace up" in refused.stderr

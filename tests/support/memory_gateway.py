@@ -1,0 +1,70 @@
+"""The gateway's application over a log in memory: every part is the real one except Kafka."""
+
+import time
+from collections.abc import Sequence
+
+from ingest.auth import KeyDirectory
+from ingest.linger import Linger, Record
+from ingest.log_events import LogEvents
+from ingest.publish import LogUnavailableError
+from ingest.routes import Cors, GatewayApp
+from ingest.serve_specs import ServeSpecs
+from ingest.specs import SpecsShelf
+from schemas import avro, chunk, keys
+from schemas.chunk import RequestPart
+from schemas.keys import KeyKind, KeyRecord
+from schemas.metrics import GatewayMetrics
+
+SECRET, CLIENT, CONSOLE = "secret-lab-key", "client-lab-key", "console-lab-key"
+
+
+class MemoryLog:
+    """What the publisher does, into lists."""
+
+    def __init__(self) -> None:
+        self.partitions = 4
+        self.problem = ""
+        self.records: list[tuple[int, Record]] = []
+        self.letters: list[tuple[int, dict[str, object]]] = []
+        self.refuses_letters = False
+
+    async def append(self, partition: int, records: Sequence[Record]) -> None:
+        self.records += [(partition, record) for record in records]
+
+    async def append_dead_letter(self, partition: int, value: bytes) -> None:
+        if self.refuses_letters:
+            raise LogUnavailableError("away")
+        self.letters.append((partition, avro.DEAD_LETTER.decode(value[avro.FRAME_BYTES :])))
+
+    def parts(self) -> list[RequestPart]:
+        return [part for _, record in self.records for part in chunk.decode(record.value).requests]
+
+    def events(self) -> list[bytes]:
+        return [bytes(event) for part in self.parts() for event in part.events]
+
+
+class MemoryGateway:
+    """An application with three keys known."""
+
+    def __init__(self, alias_paths: Sequence[str] = (), cors_origins: Sequence[str] = ("*",)) -> None:
+        self.log = MemoryLog()
+        self.metrics = GatewayMetrics()
+        self.keys_read = True
+        self.directory = KeyDirectory(lambda: self.keys_read)
+        self.shelf = SpecsShelf()
+        self.linger = Linger(self.log.append, linger_ms=1)
+        self.linger.start()
+        self.log_events = LogEvents(self.directory, self.log, self.linger, self.metrics)  # type: ignore[arg-type]
+        serve_specs = ServeSpecs(self.directory, self.shelf)
+        self.app = GatewayApp(self.log_events, serve_specs, alias_paths, Cors(cors_origins), self.metrics)
+        for key in (SECRET, CLIENT, CONSOLE):
+            self.know(key, KeyKind(key.split("-")[0]))
+
+    def know(self, key: str, kind: KeyKind, **fields: object) -> KeyRecord:
+        made = keys.record_of(key, kind, "default", "production", int(time.time() * 1000))
+        record = KeyRecord(**{**{name: getattr(made, name) for name in made.__struct_fields__}, **fields})
+        self.directory.on_record(record.key_hash.encode(), keys.encode(record))
+        return record
+
+    def count(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
