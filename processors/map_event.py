@@ -27,6 +27,7 @@ _NO_PARENT: Final = bytes(16)
 _ABSENT: Final = (b"", b"null")
 _DECISIONS_KEPT: Final = 50_000
 
+_vocabulary: Final = avro.Vocabulary()
 _decode_user: Final = msgspec.json.Decoder(User).decode
 _decode_exposure: Final = msgspec.json.Decoder(ExposureMetadata).decode
 _decode_metadata: Final = msgspec.json.Decoder(RequestMetadata).decode
@@ -61,7 +62,7 @@ class Entities(Protocol):
 
 
 class RequestContext:
-    """What is the same for all events of a request part."""
+    """What is the same for all events of a request part; `block` is its columns, encoded."""
 
     def __init__(self, part: RequestPart, log: int, partition: int, offset: int) -> None:
         sender = request_metadata(part)
@@ -70,21 +71,21 @@ class RequestContext:
         self.sdk_version = text_of(sender.sdkVersion)
         self.session_id = text_of(sender.sessionID)
         self.stable_id = text_of(sender.stableID)
-        self.block = avro.EXPOSURE.block(
-            "request",
-            {
-                "origin_log": log,
-                "origin_partition": partition,
-                "origin_offset": offset,
-                "project": part.project,
-                "environment": part.environment,
-                "key_id": part.key_id,
-                "request_id": part.request_id,
-                "received_at": part.received_at,
-                "sdk_type": self.sdk_type,
-                "sdk_version": self.sdk_version,
-                "session_id": self.session_id,
-            },
+        string, often, varint = avro.string, _vocabulary.string, avro.varint
+        self.block = b"".join(
+            (
+                varint(log),
+                varint(partition),
+                varint(offset),
+                often(part.project),
+                often(part.environment),
+                often(part.key_id),
+                string(part.request_id),
+                varint(part.received_at),
+                often(self.sdk_type),
+                often(self.sdk_version),
+                string(self.session_id),
+            )
         )
 
 
@@ -256,7 +257,6 @@ def _custom_ids(ids: Ids, stable_id: bytes) -> bytes:
     return out + b"\x00"
 
 
-_vocabulary: Final = avro.Vocabulary()
 _PRODUCTION: Final = avro.string("production")
 _WEIGHT_ONE: Final = avro.double(1.0)
 

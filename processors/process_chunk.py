@@ -13,7 +13,7 @@ from processors.map_event import EventMapper, Mapped, Rejected, RequestContext
 from schemas import chunk
 from schemas.dead_letter import DeadLetter
 from schemas.ids import EVENT_ID_BYTES, EventIds, partition_key, scope_of
-from schemas.origin import Origin
+from schemas.origin import Origin, RecordOrigins
 from schemas.reasons import Reason, Stage
 from schemas.wire import Event, ExposureMetadata, text_of
 
@@ -32,20 +32,14 @@ class SourceRecord(NamedTuple):
     value: bytes
 
 
-class Emitted(NamedTuple):
-    """An event that goes on, with the origin that its record carries."""
-
-    mapped: Mapped
-    origin: bytes
-
-
 @dataclass(slots=True)
 class Processed:
     """Outcome of one record: `events` = len(emitted) + duplicates + len(dead)."""
 
     events: int = 0
     duplicates: int = 0
-    emitted: list[Emitted] = field(default_factory=list)
+    emitted: list[tuple[Mapped, bytes]] = field(default_factory=list)
+    """Records that go on, each with its packed origin."""
     dead: list[DeadLetter] = field(default_factory=list)
     claimed: list[bytes] = field(default_factory=list)
 
@@ -79,22 +73,22 @@ def process(record: SourceRecord, index: ClaimsIndex, mapper: EventMapper, now_m
         _read_part(part, record, read)
     verdicts = index.decide(record.offset, record.append_ms, [item.event_id for item in read])
     done = Processed(events=len(read))
+    origins = RecordOrigins(record.log, record.partition, record.offset)
     for position, (item, verdict) in enumerate(zip(read, verdicts, strict=True)):
         if verdict is Verdict.DUPLICATE:
             done.duplicates += 1
             continue
         done.claimed.append(item.event_id)
-        origin = Origin(record.log, record.partition, record.offset, position)
         try:
             if item.event is None:
                 raise Rejected(Reason.INVALID_EVENT, item.error)  # noqa: TRY301 - one place makes dead letters
             mapped = mapper.map(item.event, item.event_id, position, item.context)
         except Rejected as rejected:
-            done.dead.append(_dead(item, origin, record, rejected.reason, rejected.message, now_ms))
+            done.dead.append(_dead(item, position, record, rejected.reason, rejected.message, now_ms))
         except Exception as error:  # noqa: BLE001 - one event of ours to mend must not stop a partition
-            done.dead.append(_dead(item, origin, record, Reason.UNEXPECTED_ERROR, repr(error), now_ms))
+            done.dead.append(_dead(item, position, record, Reason.UNEXPECTED_ERROR, repr(error), now_ms))
         else:
-            done.emitted.append(Emitted(mapped, origin.pack()))
+            done.emitted.append((mapped, origins.pack(position)))
     return done
 
 
@@ -140,7 +134,7 @@ def _whole(record: SourceRecord, reason: Reason, message: str, now_ms: int) -> P
     return Processed(events=1, dead=[letter])
 
 
-def _dead(item: _Read, origin: Origin, record: SourceRecord, reason: Reason, message: str, now_ms: int) -> DeadLetter:
+def _dead(item: _Read, position: int, record: SourceRecord, reason: Reason, message: str, now_ms: int) -> DeadLetter:
     part, context = item.context.part, item.context
     name, experiment, rule_id = _what_is_readable(item.event)
     return DeadLetter(
@@ -149,7 +143,7 @@ def _dead(item: _Read, origin: Origin, record: SourceRecord, reason: Reason, mes
         message=message,
         original=item.raw,
         failed_at=now_ms,
-        origin=origin,
+        origin=Origin(record.log, record.partition, record.offset, position),
         event_id=item.event_id,
         occurrence=item.occurrence,
         request=msgspec.json.encode(msgspec.structs.replace(part, events=[], occurrences={}, ids={})),

@@ -246,7 +246,7 @@ class Worker:
             metrics.duplicates.inc(done.duplicates)
         for letter in done.dead:
             metrics.dead_letters.labels(letter.reason.value).inc()
-        exposures = sum(item.mapped.topic == topics.EXPOSURES for item in done.emitted)
+        exposures = sum(mapped.topic == topics.EXPOSURES for mapped, _ in done.emitted)
         metrics.emitted.labels(topics.EXPOSURES).inc(exposures)
         metrics.emitted.labels(topics.CUSTOM_EVENTS).inc(len(done.emitted) - exposures)
 

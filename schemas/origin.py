@@ -14,6 +14,8 @@ REFUSED_AT_GATEWAY_LOG: Final = 255
 """The `log` of events that never reached `events.raw`: partition and offset are `dlq.ingest`'s."""
 
 _PACKED: Final = struct.Struct(">BIQIH")
+_RECORD: Final = struct.Struct(">BIQ").pack
+_IN_RECORD: Final = struct.Struct(">IH").pack
 
 PACKED_BYTES: Final = _PACKED.size
 
@@ -45,3 +47,16 @@ class Origin(NamedTuple):
     def __str__(self) -> str:
         part = f".{self.part}" if self.part else ""
         return f"{self.log}/{self.partition}/{self.offset}/{self.index}{part}"
+
+
+class RecordOrigins:
+    """Packs the origins of one record's events: log, partition and offset are packed once."""
+
+    __slots__ = ("_record",)
+
+    def __init__(self, log: int, partition: int, offset: int) -> None:
+        self._record = _RECORD(log, partition, offset)
+
+    def pack(self, index: int, part: int = 0) -> bytes:
+        """Return what `Origin(log, partition, offset, index, part).pack()` returns."""
+        return self._record + _IN_RECORD(index, part)

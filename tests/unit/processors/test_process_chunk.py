@@ -60,9 +60,9 @@ def run(*parts: chunk.RequestPart, offset: int = 7, index: ClaimsIndex | None = 
 def rows(done: Processed) -> list[dict[str, Any]]:
     schema_of = {EXPOSURES: avro.EXPOSURE, CUSTOM_EVENTS: avro.CUSTOM_EVENT}
     found = []
-    for item in done.emitted:
-        schema = schema_of[item.mapped.topic]
-        schema_id, body = avro.unframe(item.mapped.value)
+    for mapped, _ in done.emitted:
+        schema = schema_of[mapped.topic]
+        schema_id, body = avro.unframe(mapped.value)
         assert schema_id == schema.id
         found.append(schema.decode(body))
     return found
@@ -126,9 +126,9 @@ def test_an_exposure_becomes_the_row_that_its_sdk_meant():
 
 def test_records_carry_their_origin_and_keep_the_order_of_the_chunk():
     done = run(part_of(GATE, PURCHASE), part_of(PURCHASE | {"time": 5}))
-    assert [Origin.unpack(item.origin) for item in done.emitted] == [Origin(1, 2, 7, n) for n in range(3)]
-    assert [item.mapped.topic for item in done.emitted] == [EXPOSURES, CUSTOM_EVENTS, CUSTOM_EVENTS]
-    assert all(item.mapped.key == b"user-1" for item in done.emitted)
+    assert [Origin.unpack(origin) for _, origin in done.emitted] == [Origin(1, 2, 7, n) for n in range(3)]
+    assert [mapped.topic for mapped, _ in done.emitted] == [EXPOSURES, CUSTOM_EVENTS, CUSTOM_EVENTS]
+    assert all(mapped.key == b"user-1" for mapped, _ in done.emitted)
 
 
 @pytest.mark.parametrize(
