@@ -10,10 +10,11 @@ from typing import Final, NamedTuple
 
 import orjson
 
-# A string, else a run of opening or of closing brackets; what lies between needs no look.
-_INSIDE: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]+|[\]}]+', re.DOTALL)
+# A string, or a quote that does not close; else a run of opening or of closing brackets.
+_INSIDE: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|"|[\[{]+|[\]}]+', re.DOTALL)
 # The same, with the commas and colons that end a value at the level where they stand.
-_LEVEL: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[\]}]|,|:', re.DOTALL)
+_LEVEL: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|"|[\[{]|[\]}]|,|:', re.DOTALL)
+_LONE_QUOTE: Final = b'"'
 _SPACE: Final = b" \t\r\n"
 
 
@@ -105,7 +106,7 @@ def _separator(text: bytes, position: int) -> int:
     """Return where the value at `position` ends: the comma, colon or closing bracket behind it."""
     while True:
         match = _LEVEL.search(text, position)
-        if match is None:
+        if match is None or match[0] == _LONE_QUOTE:
             raise CutError("the body ends too early")
         kind = match[0][0]
         if kind in b",:]}":
@@ -124,6 +125,8 @@ def _closing(text: bytes, position: int) -> int:
             if len(run) >= level:
                 return match.start() + level
             level -= len(run)
+        elif run == _LONE_QUOTE:
+            break
     raise CutError("the body ends too early")
 
 

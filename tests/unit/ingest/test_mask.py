@@ -1,0 +1,91 @@
+"""Secrets and private attributes are gone, and everything else is untouched."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.mask import mask, may_need_masking
+
+KEY = b"secret-Ab_c-123456789"
+URL = b"http://gw/v1/download_config_specs/secret-Ab_c-123456789.json?sinceTime=1"
+
+
+def diagnostics(markers: object) -> bytes:
+    return json.dumps({"eventName": "statsig::diagnostics", "metadata": {"markers": markers}}).encode()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        diagnostics([{"url": URL.decode()}]),
+        diagnostics(json.dumps([{"url": URL.decode()}])),  # core SDKs: JSON inside a string
+        diagnostics([{"url": URL.decode()}]).replace(b"/", b"\\/"),
+        diagnostics("the key is " + KEY.decode()),
+        diagnostics("another is secret-zzzzzzzzzzzz"),
+        diagnostics("console-zzzzzzzzzzzz"),
+    ],
+)
+def test_keys_inside_diagnostics_are_masked(event: bytes):
+    masked = mask(event, KEY)
+    for secret in (b"Ab_c", b"123456789", b"zzzz"):
+        assert secret not in masked
+    assert json.loads(masked)["eventName"] == "statsig::diagnostics"
+    assert may_need_masking(event)
+
+
+def test_an_imported_key_without_a_prefix_is_masked_too():
+    masked = mask(
+        diagnostics([{"url": "http://gw/v2/download_config_specs/legacykey99.json"}, "legacykey99"]), b"legacykey99"
+    )
+    assert b"legacykey99" not in masked
+
+
+def test_keys_in_other_events_are_the_senders_own_words():
+    event = b'{"eventName":"note","value":"secret-sauce1234"}'
+    assert mask(event, b"secret-sauce1234") is event
+
+
+@pytest.mark.parametrize("private", [{"plan": "gold"}, {}, [1], "x", 0])
+def test_private_attributes_are_removed(private: object):
+    user = {"userID": "u", "privateAttributes": private, "custom": {"a": 1.0}}
+    event = json.dumps({"eventName": "x", "user": user, "value": 7.0}).encode()
+    masked = json.loads(mask(event, KEY))
+    assert "privateAttributes" not in masked["user"]
+    assert masked == {"eventName": "x", "user": {"userID": "u", "custom": {"a": 1.0}}, "value": 7.0}
+    assert may_need_masking(event)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'{"user":{"userID":"u","privateAttributes":null}}',
+        b'{"user":{"userID":"u","privateAttributes": null}}',
+        b'{"user":null,"metadata":{"privateAttributes":{"a":1}}}',
+        b'{"user":"privateAttributes"}',
+        b'{"eventName":"privateAttributes"}',
+    ],
+)
+def test_an_event_without_private_attributes_keeps_its_bytes(event: bytes):
+    assert mask(event, KEY) is event
+
+
+def test_null_private_attributes_of_every_user_cost_no_second_look():
+    assert not may_need_masking(b'{"events":[{"user":{"privateAttributes":null}}]}')
+    assert may_need_masking(b'{"events":[{"user":{"privateAttributes":{}}},{"user":{"privateAttributes":null}}]}')
+    assert not may_need_masking(b'{"events":[{"user":{}}]}')
+
+
+VALUES = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
+
+
+@given(
+    st.dictionaries(st.text(max_size=5), VALUES, max_size=4), st.dictionaries(st.text(max_size=5), VALUES, max_size=4)
+)
+def test_what_is_not_private_stays_as_it_was(event: dict[str, Any], user: dict[str, Any]):
+    user.pop("privateAttributes", None)
+    event.pop("user", None)
+    sent = json.dumps({**event, "user": {**user, "privateAttributes": {"p": 1}}}).encode()
+    assert json.loads(mask(sent, KEY)) == {**event, "user": user}

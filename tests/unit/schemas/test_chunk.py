@@ -1,0 +1,52 @@
+"""A chunk holds what was received, byte for byte."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import chunk
+from schemas.chunk import Chunk, RequestPart
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.lists(st.dictionaries(st.text(), VALUES, max_size=4)), st.booleans(), st.sampled_from([None, 1]))
+def test_events_come_out_as_the_bytes_that_went_in(events: list[dict[str, Any]], ascii_only: bool, indent: int | None):
+    raw = [
+        json.dumps(event, ensure_ascii=ascii_only, indent=indent).encode("utf-8", "surrogatepass") for event in events
+    ]
+    raw = [event for event in raw if b"\xed" not in event and b"\\ud" not in event]  # lone surrogates are not JSON text
+    part = RequestPart("p", "e", "k", "r", 1, events=[msgspec.Raw(event) for event in raw])
+    decoded = chunk.decode(chunk.encode(Chunk([part])))
+    assert [bytes(event) for event in decoded.requests[0].events] == raw
+
+
+def test_what_is_not_told_is_not_written():
+    written = chunk.encode(Chunk([RequestPart("p", "e", "k", "r", 5)]))
+    assert json.loads(written) == {
+        "requests": [{"project": "p", "environment": "e", "key_id": "k", "request_id": "r", "received_at": 5}]
+    }
+
+
+def test_occurrences_and_ids_are_by_position():
+    part = RequestPart("p", "e", "k", "r", 5, occurrences={2: 1}, ids={0: "ab" * 16})
+    decoded = chunk.decode(chunk.encode(Chunk([part]))).requests[0]
+    assert (decoded.occurrences, decoded.ids) == ({2: 1}, {0: "ab" * 16})
+
+
+@pytest.mark.parametrize("value", [b"", b"{}", b"[]", b'{"requests":[{}]}', b"\x00\x01", b'{"requests":1}'])
+def test_what_is_no_chunk_is_refused(value: object):
+    with pytest.raises(msgspec.MsgspecError):
+        chunk.decode(value)
+
+
+def test_headers_tell_version_and_count():
+    assert dict(chunk.headers(17)) == {"chunk": b"1", "n": b"17"}
