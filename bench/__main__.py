@@ -73,7 +73,7 @@ async def _whole_run(bench: Bench, asked: argparse.Namespace, common: tuple[str,
         at_rate: await _said(at_rate, run_phase(bench, "--rate", rate, "--seconds", seconds, *common)),
         f"{at_rate} and probes": await _said(
             f"{at_rate} and probes",
-            run_latency_phase(bench, asked.seconds, "--rate", rate, "--seconds", seconds, *common),
+            run_latency_phase(bench, "--rate", rate, "--seconds", seconds, *common),
         ),
     }
 

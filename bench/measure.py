@@ -50,39 +50,50 @@ async def run_phase(bench: Bench, *arguments: str) -> Figures:
     """Send one load and return its figures: per process CPU µs an event, events/s, what landed."""
     before_rows = await rows(bench.sql) if bench.sql else 0
     before = bench.read_cpu()
-    began = time.monotonic()
     sent = await send_load(bench.environment, bench.key, *arguments)
     if bench.sql:
         await _wait_landed(bench.sql, before_rows + sent["acked"])
-    seconds = time.monotonic() - began
+    seconds = time.time() - sent["began_at_ms"] / 1000
     spent = bench.read_cpu().since(before)
     events = sent["acked"] or 1
     per_event = {name: value * 1e6 / events for name, value in spent.seconds.items()}
     per_event["loadgen"] = sent["cpu_us_per_event"]
     # What the bench itself and strangers on the machine used: the noise in the other figures.
     others = spent.machine * 1e6 / events - sum(per_event.values())
-    figures: Figures = {"load": sent, "cpu_us_per_event": per_event, "others_us_per_event": others}
+    figures: Figures = {
+        "load": sent,
+        "cpu_us_per_event": per_event,
+        "others_us_per_event": others,
+        "others_share_of_machine": others / (others + sum(per_event.values())),
+    }
     if bench.sql:
         figures |= {"seconds_until_all_landed": seconds, "landed_per_s": sent["acked"] / seconds}
         figures |= await _landed(bench.sql, sent)
     return figures
 
 
-async def run_latency_phase(bench: Bench, seconds: float, *arguments: str) -> Figures:
+async def run_latency_phase(bench: Bench, *arguments: str) -> Figures:
     """Send one load with probes among it; return how long accepted events took until queries found them."""
     assert bench.sql is not None
     before_rows = await rows(bench.sql)
     probe = Probe(bench.gateway, bench.key, bench.console, f"probe-{time.time_ns():x}")
-    sent, _ = await asyncio.gather(send_load(bench.environment, bench.key, *arguments), probe.run(seconds))
-    await _wait_landed(bench.sql, before_rows + sent["acked"] + len(probe.latencies_ms))
-    seen = sorted(probe.latencies_ms)
+    load_is_over = asyncio.Event()
+    probing = asyncio.create_task(probe.run(load_is_over))
+    try:
+        sent = await send_load(bench.environment, bench.key, *arguments)
+        ended = time.time()
+    finally:
+        load_is_over.set()
+        await probing
+    await _wait_landed(bench.sql, before_rows + sent["acked"] + probe.seen)
+    latencies = probe.latencies_ms(sent["began_at_ms"] / 1000, ended)
     return {
         "load": sent,
-        "probes": len(seen),
+        "probes": len(latencies),
         "probes_unseen": probe.unseen,
-        "probe_p50_ms": quantile(seen, 0.5),
-        "probe_p99_ms": quantile(seen, 0.99),
-        "probe_max_ms": quantile(seen, 1.0),
+        "probe_p50_ms": quantile(latencies, 0.5),
+        "probe_p99_ms": quantile(latencies, 0.99),
+        "probe_max_ms": quantile(latencies, 1.0),
         **await _landed(bench.sql, sent),
     }
 

@@ -24,23 +24,30 @@ class Probe:
         self._sql = ConsoleSql(console)
         self._name = name
         self._accepted: dict[str, float] = {}
-        self.latencies_ms: list[float] = []
+        self._seen: list[tuple[float, float]] = []
 
-    async def run(self, seconds: float) -> None:
-        """Probe for so long. Raises httpx.HTTPError and ops.demo.landed.ConsoleError."""
-        until = time.monotonic() + seconds
-        asking = asyncio.create_task(self._ask(until + _WAIT_AT_END_S))
-        async with httpx.AsyncClient(
-            base_url=self._gateway, trust_env=False, headers={"statsig-api-key": self._key}
-        ) as client:
+    async def run(self, until: asyncio.Event) -> None:
+        """Probe until told to end. Raises httpx.HTTPError and ops.demo.landed.ConsoleError."""
+        asking = asyncio.create_task(self._ask(until))
+        headers = {"statsig-api-key": self._key}
+        async with httpx.AsyncClient(base_url=self._gateway, trust_env=False, headers=headers) as client:
             number = 0
-            while time.monotonic() < until:
+            while not until.is_set():
                 began = time.monotonic()
                 await self._send(client, f"{self._name}-{number}")
                 number += 1
                 await asyncio.sleep(max(0.0, _SEND_EVERY_S - (time.monotonic() - began)))
         await asking
         await self._sql.close()
+
+    def latencies_ms(self, since: float, until: float) -> list[float]:
+        """Return the latencies of the probes accepted between two moments (seconds since the epoch), in order."""
+        return sorted(latency for accepted, latency in self._seen if since <= accepted <= until)
+
+    @property
+    def seen(self) -> int:
+        """How many probes a query has found."""
+        return len(self._seen)
 
     @property
     def unseen(self) -> int:
@@ -53,20 +60,22 @@ class Probe:
         body = {"events": [event], "statsigMetadata": {"sdkType": "bench", "sdkVersion": "1", "sessionID": self._name}}
         answer = await client.post("/v1/log_event", content=orjson.dumps(body))
         answer.raise_for_status()
-        self._accepted[probe] = time.monotonic()
+        self._accepted[probe] = time.time()
 
-    async def _ask(self, until: float) -> None:
+    async def _ask(self, until: asyncio.Event) -> None:
         query = (
             "SELECT JSONExtractString(metadata, 'probe') AS probe FROM custom_events "
             f"WHERE project = 'default' AND event_name = '{EVENT}' AND session_id = '{self._name}' "
             "AND received_at > now64(3) - INTERVAL 15 SECOND"
         )
-        while time.monotonic() < until:
+        ends_at = float("inf")
+        while time.monotonic() < ends_at and (self._accepted or not until.is_set()):
             began = time.monotonic()
+            if until.is_set():
+                ends_at = min(ends_at, began + _WAIT_AT_END_S)
             for line in await self._sql.lines(query):
-                accepted = self._accepted.pop(orjson.loads(line)["probe"], None)
+                probe = orjson.loads(line)["probe"]
+                accepted = self._accepted.pop(probe, None)
                 if accepted is not None:
-                    self.latencies_ms.append((time.monotonic() - accepted) * 1000)
-            if until - time.monotonic() < _WAIT_AT_END_S - 0.5 and not self._accepted:
-                return
+                    self._seen.append((accepted, (time.time() - accepted) * 1000))
             await asyncio.sleep(max(0.0, _ASK_EVERY_S - (time.monotonic() - began)))

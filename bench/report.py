@@ -15,6 +15,9 @@ TARGETS_US: Final = {"gateway": 6.0, "worker": 22.0, "store": 16.0}
 """CPU µs an event on 2 cores, at requests of 50 events of 50 users and 4 partitions."""
 
 
+_NOISY_SHARE: Final = 0.25
+
+
 def machine() -> dict[str, Any]:
     """Return what the figures were measured on."""
     cpuinfo = Path("/proc/cpuinfo").read_text()
@@ -53,7 +56,11 @@ def print_phases(phases: dict[str, Figures]) -> None:
         cells = [f"{spent[name]:.1f}" if name in spent else "–" for name in names]
         others = figures["others_us_per_event"]
         table.add_row(phase, f"{rate:,.0f}", exact, *cells, f"{others:.1f}", f"{sum(spent.values()) + others:.1f}")
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    share = max(figures["others_share_of_machine"] for figures in phases.values())
+    if share > _NOISY_SHARE:
+        console.print(f"[bold red]Others used up to {share:.0%} of the CPU time spent: these figures are noisy.[/]")
 
 
 def print_answers(phases: dict[str, Figures]) -> None:

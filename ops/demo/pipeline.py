@@ -1,5 +1,8 @@
 """What the pipeline itself counted: duplicates at the worker, and dead letters of every stage."""
 
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 import httpx
@@ -7,10 +10,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from schemas.avro import DEAD_LETTER, unframe
 from schemas.kafka import KafkaConnection
 from schemas.topics import DLQ_INGEST, DLQ_LANDER, DLQ_WORKER
 
 _DEAD_LETTER_TOPICS: Final = (DLQ_INGEST, DLQ_WORKER, DLQ_LANDER)
+_READ_FOR_REASONS: Final = 1_000
+_READ_TIMEOUT_MS: Final = 2_000
 
 
 async def duplicates(worker_admin_port: int) -> int:
@@ -31,22 +37,59 @@ def counter(metrics: str, name: str) -> float:
     )
 
 
-async def dead_letters(connection: KafkaConnection) -> int:
-    """Return how many records the dead-letter topics have ever had. Raises KafkaError."""
-    admin = AIOKafkaAdminClient(**connection.client_settings())
-    await admin.start()
-    try:
-        described = await admin.describe_topics(list(_DEAD_LETTER_TOPICS))
-    finally:
-        await admin.close()
-    partitions = [
-        TopicPartition(topic["topic"], partition["partition"])
-        for topic in described
-        for partition in topic["partitions"]
-    ]
-    consumer = AIOKafkaConsumer(**connection.client_settings())
-    await consumer.start()
-    try:
-        return sum((await consumer.end_offsets(partitions)).values()) if partitions else 0
-    finally:
-        await consumer.stop()
+class DeadLetters:
+    """The dead letters of every stage that are written after `mark`."""
+
+    def __init__(self, connection: KafkaConnection) -> None:
+        self._connection = connection
+        self._begins: dict[TopicPartition, int] = {}
+
+    async def mark(self) -> None:
+        """Begin to count from here. Raises KafkaError."""
+        async with self._consumer() as consumer:
+            self._begins = await consumer.end_offsets(await self._partitions())
+
+    async def count(self) -> int:
+        """Return how many there are. Raises KafkaError."""
+        async with self._consumer() as consumer:
+            ends = await consumer.end_offsets(list(self._begins))
+        return sum(ends[partition] - begin for partition, begin in self._begins.items())
+
+    async def reasons(self) -> Counter[str]:
+        """Return why, by stage, reason and message, of the first thousand or so. Raises KafkaError."""
+        found: Counter[str] = Counter()
+        async with self._consumer() as consumer:
+            ends = await consumer.end_offsets(list(self._begins))
+            consumer.assign([partition for partition, begin in self._begins.items() if ends[partition] > begin])
+            for partition in consumer.assignment():
+                consumer.seek(partition, self._begins[partition])
+            while consumer.assignment() and found.total() < _READ_FOR_REASONS:
+                batch = await consumer.getmany(timeout_ms=_READ_TIMEOUT_MS)
+                if not batch:
+                    break
+                found.update(reason_of(record.value) for records in batch.values() for record in records)
+        return found
+
+    async def _partitions(self) -> list[TopicPartition]:
+        admin = AIOKafkaAdminClient(**self._connection.client_settings())
+        await admin.start()
+        try:
+            described = await admin.describe_topics(list(_DEAD_LETTER_TOPICS))
+        finally:
+            await admin.close()
+        return [TopicPartition(each["topic"], part["partition"]) for each in described for part in each["partitions"]]
+
+    @asynccontextmanager
+    async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
+        consumer = AIOKafkaConsumer(**self._connection.client_settings(), enable_auto_commit=False)
+        await consumer.start()
+        try:
+            yield consumer
+        finally:
+            await consumer.stop()
+
+
+def reason_of(value: bytes) -> str:
+    """Return stage, reason and message of a dead letter."""
+    letter = DEAD_LETTER.decode(unframe(value)[1])
+    return f"{letter['stage']}: {letter['reason']}, {letter['message']}"

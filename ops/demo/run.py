@@ -28,6 +28,9 @@ _NO_PROGRESS_S: Final = 60.0
 """So long may nothing land before the demo says that it is missing; an SDK that met a 503 pauses for 16 s."""
 _LAST_WORDS_S: Final = 10.0
 _LEDGERS_KEPT: Final = 10
+_REASONS_NAMED: Final = 5
+_COUNT_DEAD_S: Final = 5.0
+"""Nothing having landed for so long, dead letters are counted: what they explain need not be waited for."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Demo:
         self._run = Run(secrets.token_hex(4), options.seed)
         self._reckoning = Reckoning(self._run, keep=options.ends)
         self._sql = ConsoleSql(settings.console_address)
+        self._dead_letters = pipeline.DeadLetters(settings.kafka)
         self._first_queryable_s: float | None = None
         self._has_finished = False
         self._stop = asyncio.Event()
@@ -75,7 +79,7 @@ class Demo:
             await make_known(self._settings, key)
             worker = self._settings.admin_port("worker")
             duplicates = await pipeline.duplicates(worker)
-            dead = await pipeline.dead_letters(self._settings.kafka)
+            await self._dead_letters.mark()
             verdict = await self._drive(key)
             self._state.enter("counting")
             summary = Summary(
@@ -83,7 +87,7 @@ class Demo:
                 sent=verdict.sent,
                 landed=verdict.landed,
                 duplicates=await pipeline.duplicates(worker) - duplicates,
-                dead=await pipeline.dead_letters(self._settings.kafka) - dead,
+                dead=(dead := await self._dead_letters.count()),
                 internal=await internal_events(self._sql, self._run, self._since_ms),
                 seconds_to_first_queryable=self._first_queryable_s,
                 seconds=round(time.monotonic() - self._began, 2),
@@ -92,6 +96,7 @@ class Demo:
                 doubled=named(verdict.doubled),
                 strange=named(verdict.strange),
                 wrong_arm=named(verdict.wrong_arm),
+                dead_reasons=dict((await self._dead_letters.reasons()).most_common(_REASONS_NAMED)) if dead else {},
                 trouble=self._state.trouble,
             )
             self._state.enter("ending the stack")
@@ -142,23 +147,29 @@ class Demo:
             self._state.trouble = "the SDK's process did not end"
 
     async def _look_until_done(self, listening: "asyncio.Task[None]") -> None:
-        """Look until all is there; give up when for a minute nothing was logged, acknowledged or found."""
-        last, last_change = (0, 0, 0), time.monotonic()
+        """Look until all is there or dead; give up when for a minute nothing was logged, acknowledged or found."""
+        last, last_change, counted_at = (0, 0, 0), time.monotonic(), 0.0
         while not listening.done() and not self._stop.is_set():
             visitors = await self._look()
             reached = (self._reckoning.sent, self._state.acknowledged, self._reckoning.landed)
-            found_more = reached[2] != last[2]
-            if reached != last:
-                last, last_change = reached, time.monotonic()
-            if self._options.ends:
-                if self._has_finished and not self._reckoning.awaited:
-                    return
-                if time.monotonic() - last_change > _NO_PROGRESS_S:
-                    self._state.trouble = f"nothing more landed for {_NO_PROGRESS_S:.0f} s"
-                    return
-            if not visitors or not found_more:
+            now = time.monotonic()
+            if reached[2] == last[2] or not visitors:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), _POLL_S)
+            if reached != last:
+                last, last_change = reached, now
+            if not self._options.ends:
+                continue
+            if self._has_finished and not self._reckoning.awaited:
+                return
+            if now - last_change > _NO_PROGRESS_S:
+                self._state.trouble = f"nothing more landed for {_NO_PROGRESS_S:.0f} s"
+                return
+            if now - last_change > _COUNT_DEAD_S and now - counted_at > _COUNT_DEAD_S:
+                counted_at = now
+                if await self._dead_letters.count() >= self._reckoning.sent - self._reckoning.landed:
+                    self._state.trouble = "what is missing is among the dead letters"
+                    return
 
     async def _look(self) -> int:
         """Ask once for what is awaited; return how many visitors were looked at."""

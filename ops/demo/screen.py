@@ -52,7 +52,7 @@ class Lines:
         if state.trouble:
             self._say("trouble", state.trouble)
         reckoning = state.reckoning
-        if reckoning is not None and time.monotonic() - self._counted_at > _LINE_EVERY_S:
+        if reckoning is not None and reckoning.sent and time.monotonic() - self._counted_at > _LINE_EVERY_S:
             self._counted_at = time.monotonic()
             self._say("landed", f"landed {reckoning.landed:,} of {reckoning.sent:,} logged")
 
@@ -152,6 +152,8 @@ def print_summary(summary: Summary, console_address: str) -> None:
             console.print(f"[bold red]{label}[/], the first {len(items)}:")
             for item in items:
                 console.print(f"  {item}", markup=False)
+    for reason, count in summary.dead_reasons.items():
+        console.print(f"dead letters: {count:,} of {reason}", markup=False)
     if summary.trouble:
         console.print(f"[bold red]trouble:[/] {summary.trouble}")
     if summary.is_exact:

@@ -30,6 +30,7 @@ class Summary:
     doubled: list[str] = field(default_factory=list)
     strange: list[str] = field(default_factory=list)
     wrong_arm: list[str] = field(default_factory=list)
+    dead_reasons: Mapping[str, int] = field(default_factory=dict)
     trouble: str = ""
 
     @property

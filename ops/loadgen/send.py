@@ -1,6 +1,7 @@
 """Sends the load: at full speed as answers come, or at a rate whether they come or not."""
 
 import asyncio
+import contextlib
 import random
 import time
 from collections import deque
@@ -78,7 +79,7 @@ class Sender:
         self._started = 0.0
         self._last_answer = 0.0
         self._is_ending = False
-        self._nothing_open = asyncio.Event()
+        self._step = asyncio.Event()  # something was planned or finished that is waited for
 
     async def run(self) -> Summary:
         """Send everything and return what happened. Raises OSError when nothing listens at the start."""
@@ -86,6 +87,7 @@ class Sender:
         connections = [await self._connect() for _ in range(load.connections)]
         cpu_started = time.process_time()
         self._started = self._last_answer = time.monotonic()
+        self._summary.began_at_ms = time.time_ns() // 1_000_000
         watch = asyncio.create_task(self._watch())
         pace = asyncio.create_task(self._pace()) if load.rate else None
         for connection in connections:
@@ -94,9 +96,9 @@ class Sender:
             if pace is not None:
                 await pace
             else:
-                await self._wait_until_done(load.seconds or None)
+                await self._wait_until(self._is_all_planned, load.seconds or None)
             self._is_ending = True
-            await self._wait_until_done(load.drain_s)
+            await self._wait_until(self._is_all_done, load.drain_s)
         finally:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
@@ -107,15 +109,16 @@ class Sender:
         self._tell()
         return self._summary
 
-    async def _wait_until_done(self, most_s: float | None) -> None:
-        """Wait until everything begun is finished and nothing more is to be begun, at most `most_s`."""
-        try:
+    async def _wait_until(self, holds: Callable[[], bool], most_s: float | None) -> None:
+        """Wait until `holds`, at most `most_s`."""
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(most_s):
-                while self._open or not (self._is_ending or self._is_all_planned()):
-                    self._nothing_open.clear()
-                    await self._nothing_open.wait()
-        except TimeoutError:
-            return
+                while not holds():
+                    self._step.clear()
+                    await self._step.wait()
+
+    def _is_all_done(self) -> bool:
+        return not self._open
 
     def _is_all_planned(self) -> bool:
         return bool(self._load.events) and self._planned >= self._load.events
@@ -129,6 +132,8 @@ class Sender:
         self._made += 1
         self._planned += request.events
         self._open += 1
+        if self._is_all_planned():
+            self._step.set()
         return request
 
     async def _pace(self) -> None:
@@ -216,7 +221,7 @@ class Sender:
     def _finish(self) -> None:
         self._open -= 1
         if not self._open:
-            self._nothing_open.set()
+            self._step.set()
 
     def _on_lost(self, connection: Connection) -> None:
         self._summary.lost_connections += 1

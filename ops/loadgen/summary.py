@@ -24,6 +24,8 @@ class Summary:
     retried_requests: int = 0
     lost_connections: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
+    began_at_ms: int = 0
+    """When the first request was sent, ms since the epoch."""
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     answers_ms: list[float] = field(default_factory=list)
@@ -41,6 +43,7 @@ class Summary:
             "retried_requests": self.retried_requests,
             "lost_connections": self.lost_connections,
             "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
+            "began_at_ms": self.began_at_ms,
             "seconds": round(self.seconds, 3),
             "events_per_s": round(self.acked / self.seconds) if self.seconds else 0,
             "answer_p50_ms": round(quantile(answers, 0.5), 1),
