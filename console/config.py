@@ -16,7 +16,7 @@ class SqlLimits:
     time_s: float = 10.0
     memory_bytes: int = 1024 * MIB
     engine_threads: int = 2
-    query_bytes: int = 64 * 1024
+    query_bytes: int = 256 * 1024
     """Longer statements are refused before they are parsed."""
     table_rows: int = 10_000
     """Rows of an answer for people; what is beyond is cut off and said so."""

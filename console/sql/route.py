@@ -1,5 +1,7 @@
 """`/api/sql`: a statement in, an answer in the format asked for."""
 
+from typing import Final
+
 import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -9,7 +11,7 @@ from console.answers import RefusedError
 from console.sql.formats import format_named
 from console.sql.run import SqlRunner
 
-_BODY_BYTES = 256 * 1024
+_BODY_BYTES: Final = 1024 * 1024
 
 
 async def _asked(request: Request) -> tuple[str, str]:
@@ -21,7 +23,7 @@ async def _asked(request: Request) -> tuple[str, str]:
     async for piece in request.stream():
         body += piece
         if len(body) > _BODY_BYTES:
-            raise RefusedError(400, "query_too_long", "The body is longer than 256 KiB.", "Shorten the query.")
+            raise RefusedError(400, "query_too_long", "The body is longer than 1 MiB.", "Shorten the query.")
     if not body:
         return statement, wanted
     try:

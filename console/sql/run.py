@@ -52,6 +52,8 @@ def profiles(limits: SqlLimits) -> dict[bool, Profile]:
     common = (
         ("max_execution_time", limits.time_s),
         ("timeout_overflow_mode", "throw"),
+        # The statement travels as hex on its way to its normal form, and that may be longer.
+        ("max_query_size", 4 * limits.query_bytes),
         ("max_memory_usage", limits.memory_bytes),
         ("max_threads", limits.engine_threads),
         ("max_bytes_before_external_group_by", 0),
