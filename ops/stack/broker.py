@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ops.kafka import answers
-from ops.stack import jars, toolchain
+from ops.stack import class_archive, jars, toolchain
 from ops.stack.errors import StackError
 from ops.stack.supervisor import ChildSpec, Report
 from schemas.kafka import KafkaConnection
@@ -37,6 +37,11 @@ transaction.state.log.num.partitions=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=1
+# A single voter has nobody to wait for: a second less at every start.
+controller.quorum.election.timeout.ms=100
+# After a SIGKILL the broker is let in again when its old session is over (9 s by default).
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 # A group of one member need not wait for others.
 group.initial.rebalance.delay.ms=0
 # 128 MiB by default, a quarter of the heap, for topics of some thousand keys.
@@ -84,7 +89,8 @@ class Broker:
         properties.write_text(text, "utf-8")
         logging = home / "log4j2.properties"
         logging.write_text(_LOGGING, "utf-8")
-        run = [java.path, *_HEAP, f"-Dlog4j2.configurationFile={logging}", "-cp", jars.classpath(libs)]
+        tuning = (*_HEAP, *class_archive.options(java, libs))
+        run = [java.path, *tuning, f"-Dlog4j2.configurationFile={logging}", "-cp", jars.classpath(libs)]
         if not (log_dir / "meta.properties").is_file():
             report("formatting its log")
             await _format(run, properties)

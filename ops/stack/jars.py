@@ -42,7 +42,7 @@ async def resolve_jars(cache_dir: Path, on_progress: Callable[[str], None] = lam
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    async with _locked(target.with_suffix(".lock")):
+    async with _locked(target.with_name(f"{target.name}.lock")):
         if target.is_dir():
             return target
         maven = await asyncio.to_thread(toolchain.find_maven)
