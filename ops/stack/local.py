@@ -62,6 +62,9 @@ class LocalStack:
         self._folder.__enter__()
         try:
             await self._start()
+        except BaseExceptionGroup as group:
+            await self._stop()
+            raise _first_of(group) from None
         except BaseException:
             await self._stop()
             raise
@@ -138,6 +141,12 @@ class LocalStack:
 
     def _write_down(self) -> None:
         record.write(self.settings.data_dir, self._supervisor.running)
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return what went wrong first; the others were started beside it and fail for its sake."""
+    first = group.exceptions[0]
+    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def environment_of(settings: Settings) -> Mapping[str, str]:
