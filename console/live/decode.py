@@ -1,7 +1,7 @@
 """From a record of the topic `exposures` to what a viewer reads."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import orjson
@@ -19,6 +19,7 @@ SHOWN: Final = (
 )  # fmt: skip
 """Columns that are shown as they are. `user` and `metadata` are not: they may hold anything about a person."""
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMES: Final = ("event_time", "corrected_time", "received_at", "stamped_time", "config_time")
 
 
@@ -65,7 +66,11 @@ def readable(record: dict[str, Any], partition: int, offset: int) -> dict[str, A
 
 
 def iso_time(time_ms: int | None) -> str | None:
-    """Write milliseconds since the epoch as ISO 8601 in UTC; None stays None."""
+    """Write milliseconds since the epoch as ISO 8601 in UTC; None stays None, and what no calendar holds a number."""
     if time_ms is None:
         return None
-    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    try:
+        time = _EPOCH + timedelta(milliseconds=time_ms)
+    except OverflowError:
+        return f"{time_ms} ms since 1970"
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -230,5 +230,5 @@ def plain_message(text: str) -> str:
     text = re.sub(r"^(?:.*?Code: \d+\. )?(?:Code: \d+\. )*(?:DB::Exception: )+", "", text, flags=re.DOTALL)
     text = re.sub(r"(?:Code: \d+\. )?DB::Exception: ", "", text)
     text = re.sub(r"(?:: )?In scope SELECT formatQuerySingleLine\(unhex\('[0-9a-f.…]*'?\)?\)?\.?", "", text)
-    text = re.sub(r"\s*\([A-Z_]{4,}\)\.?$", "", text.strip())
+    text = re.sub(r"(?:\s*\([A-Z_]{4,}\)\.?)+$", "", text.strip())
     return re.sub(r"\s*FORMAT \w+\s*$", "", text).strip()[:2000]

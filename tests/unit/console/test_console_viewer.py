@@ -1,0 +1,89 @@
+import re
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+from support.exposures import exposure
+
+from console.live.decode import Exposure, readable
+from console.live.filters import filter_from
+from console.live.sse import message
+from console.live.viewer import WAITING_MAX, Viewer
+
+_ALL = filter_from([])
+
+
+def _batch(count: int, **fields: str) -> list[Exposure]:
+    return [
+        Exposure(readable(exposure(**fields), 0, 0), message("exposure", orjson.dumps({"number": number})))
+        for number in range(count)
+    ]
+
+
+def _numbers(frames: bytes) -> list[int]:
+    return [int(found) for found in re.findall(rb'"number":(\d+)', frames)]
+
+
+def _tallies(frames: bytes) -> list[dict[str, float]]:
+    return [orjson.loads(found) for found in re.findall(rb"event: tally\ndata: (.*)\n", frames)]
+
+
+@given(st.lists(st.integers(0, 60), max_size=30), st.one_of(st.none(), st.floats(1, 50)))
+def test_what_is_wanted_is_shown_or_counted_as_not_shown(batches: list[int], rate_max: float | None):
+    viewer = Viewer(_ALL, rate_max, now=0.0)
+    for step, count in enumerate(batches):
+        viewer.offer(_batch(count), {0: step}, read=count, now=step / 10)
+    frames = viewer.take(now=1000.0)
+    tallies = _tallies(frames)
+    matched = sum(tally["matched"] for tally in tallies)
+    assert matched == sum(batches)
+    assert matched == sum(tally["shown"] + tally["sampled_out"] + tally["missed"] for tally in tallies)
+    assert len(_numbers(frames)) == sum(tally["shown"] for tally in tallies)
+
+
+def test_a_slow_viewer_keeps_the_newest_and_is_told_how_many_it_missed():
+    viewer = Viewer(_ALL, now=0.0)
+    viewer.offer(_batch(WAITING_MAX + 500), {0: 1}, read=WAITING_MAX + 500, now=0.0)
+    frames = viewer.take(now=2.0)
+    assert _numbers(frames) == list(range(500, WAITING_MAX + 500))
+    assert _tallies(frames)[0]["missed"] == 500
+
+
+def test_a_rate_is_kept_over_time_and_the_choice_is_even():
+    viewer = Viewer(_ALL, rate_max=10, now=0.0)
+    shown = 0
+    for step in range(100):
+        viewer.offer(_batch(100), {0: step}, read=100, now=step / 10)
+        shown += len(_numbers(viewer.take(now=step / 10)))
+    assert 100 <= shown <= 120
+    viewer.offer(_batch(100), {0: 0}, read=100, now=1000.0)
+    assert _numbers(viewer.take(now=1000.0)) == list(range(0, 100, 10))
+
+
+def test_only_what_the_filter_wants_is_shown():
+    viewer = Viewer(filter_from([("tier", "staging")]), now=0.0)
+    viewer.offer(_batch(3, tier="production") + _batch(2, tier="staging"), {0: 5}, read=5, now=0.0)
+    assert len(_numbers(viewer.take(now=0.0))) == 2
+
+
+def test_the_position_comes_after_everything_that_lies_before_it():
+    viewer = Viewer(_ALL, now=0.0)
+    viewer.offer(_batch(3), {0: 3, 1: 8}, read=3, now=0.0)
+    frames = viewer.take(now=0.0)
+    assert frames.endswith(b"id: 0-3.1-8\n\n")
+    assert viewer.take(now=0.1) == b""
+
+
+def test_a_viewer_is_told_that_nothing_comes_once_and_not_every_second():
+    viewer = Viewer(_ALL, now=0.0)
+    viewer.offer(_batch(1), {0: 1}, read=1, now=0.0)
+    told = [bool(_tallies(viewer.take(now=float(second)))) for second in range(1, 6)]
+    assert told == [True, True, False, False, False]
+
+
+async def test_a_viewer_without_news_gets_nothing_within_its_patience_and_a_closed_one_at_once():
+    viewer = Viewer(_ALL)
+    assert await viewer.frames(patience_s=0.01) == b""
+    viewer.close()
+    await viewer.frames(patience_s=60)
+    assert viewer.is_closed
