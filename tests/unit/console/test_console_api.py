@@ -1,12 +1,14 @@
 """What holds for the API as a whole, without log or store."""
 
 import re
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from aiokafka import TopicPartition
 from starlette.applications import Starlette
 
 from console.answers import RefusedError
@@ -197,15 +199,11 @@ def test_arms_come_under_their_entity_in_a_fixed_order():
 
 
 def test_lag_counts_from_what_is_kept_where_nothing_was_committed():
-    from aiokafka import TopicPartition
-
     one, other = TopicPartition("exposures", 0), TopicPartition("exposures", 1)
     sample = Sample(0.0, {one: 100, other: 50}, {one: 10, other: 20}, {LANDER_GROUP: {one: 90}})
     assert sample.lag(LANDER_GROUP) == 10 + 30
     assert sample.lag("headrace-worker") is None
     assert sample.kept("exposures") == 120
     later = Sample(10.0, {one: 150, other: 50}, {}, {})
-    from collections import deque
-
     assert rate(deque([sample, later]), "exposures") == 5.0
     assert rate(deque([sample]), "exposures") is None

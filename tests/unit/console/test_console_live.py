@@ -67,6 +67,11 @@ def test_a_record_that_is_no_exposure_is_unreadable_and_nothing_worse(value: byt
         decode(value, 0, 0)
 
 
+def test_a_time_that_no_calendar_holds_is_shown_as_its_number():
+    assert iso_time(2**62) == f"{2**62} ms since 1970"
+    assert iso_time(None) is None
+
+
 @given(st.integers(-(10**13), 10**14))
 def test_times_are_written_to_the_millisecond_in_utc(time_ms: int):
     text = iso_time(time_ms)
