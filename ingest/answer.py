@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import msgspec
+from starlette.types import Send
 
 from ingest.receive import Request
 from ingest.refusal import Refusal
@@ -48,7 +49,7 @@ def headers_of(answer: Answer, request: Request) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-async def send(request: Request, answer: Answer) -> None:
-    """Send an answer by ASGI."""
-    await request.send({"type": "http.response.start", "status": answer.status, "headers": headers_of(answer, request)})
-    await request.send({"type": "http.response.body", "body": answer.content})
+async def send_by_asgi(send: Send, request: Request, answer: Answer) -> None:
+    """Send an answer as ASGI does it."""
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers_of(answer, request)})
+    await send({"type": "http.response.body", "body": answer.content})

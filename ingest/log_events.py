@@ -29,7 +29,6 @@ class Taken(NamedTuple):
     """A request whose events are on their way into the log; `ticket` tells when they are there."""
 
     ticket: Ticket
-    events: int
     refused: list[Refused]
     held_bytes: int
 
@@ -81,7 +80,6 @@ class LogEvents:
         self._held_bytes -= taken.held_bytes
         if not taken.ticket.settled.result():
             raise Refusal(Reason.LOG_UNAVAILABLE, "the log did not acknowledge in time; try again")
-        self._metrics.events.inc(taken.events)
         return accepted(taken.refused)
 
     def _put(self, request: Request, known: KnownKey, body: bytes, found: Split) -> Taken:
@@ -100,7 +98,7 @@ class LogEvents:
         if found.refused:
             for letter in dead_letters_of(head, found, known.record):
                 self._write_letter(letter, partition_of(letter.partition_key, partitions), ticket)
-        return Taken(ticket, len(found.events), found.refused, len(body))
+        return Taken(ticket, found.refused, len(body))
 
     def _write_letter(self, letter: DeadLetter, partition: int, ticket: Ticket) -> None:
         task = asyncio.create_task(self._append_letter(letter, partition, ticket))

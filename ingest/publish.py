@@ -70,6 +70,7 @@ class Publisher:
             raise LogUnavailableError(str(error)) from error
         self._metrics.append_seconds.observe(time.perf_counter() - began_s)
         self._metrics.chunks.inc(len(records))
+        self._metrics.events.inc(sum(record.events for record in records))
 
     async def append_dead_letter(self, partition: int, value: bytes) -> None:
         """Append to `dlq.ingest`. Raises LogUnavailableError."""

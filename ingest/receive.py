@@ -5,7 +5,7 @@ from itertools import count
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Scope
 
 from ingest.refusal import Refusal
 from schemas.limits import WIRE_BODY_BYTES
@@ -33,13 +33,15 @@ class RequestIds:
 
 
 class Request:
-    """One request as every route sees it. `cors` are the headers that a browser wants on the answer."""
+    """One request as every route sees it. `cors` are the headers that a browser wants on the answer.
 
-    __slots__ = ("cors", "headers", "id", "method", "path", "query", "receive", "send")
+    `receive` is how its body is read; it may be left out where the body is handed over apart.
+    """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+    __slots__ = ("cors", "headers", "id", "method", "path", "query", "receive")
+
+    def __init__(self, scope: Scope, request_id: str, receive: Receive | None = None) -> None:
         self.receive = receive
-        self.send = send
         self.id = request_id
         self.method: str = scope["method"]
         self.path: str = scope["path"]
@@ -74,6 +76,7 @@ async def body_of(request: Request) -> bytes:
     if number_of(request.headers.get(b"content-length", b"")) > WIRE_BODY_BYTES:
         raise _too_large()
     receive = request.receive
+    assert receive is not None, "the body of this request is handed over apart"
     message = await receive()
     if message["type"] == "http.disconnect":
         raise DisconnectedError

@@ -25,6 +25,7 @@ _STATUS: Final = {
     Reason.NO_SPECS: 404,
     Reason.UNKNOWN_PATH: 404,
     Reason.WRONG_METHOD: 405,
+    Reason.MALFORMED_REQUEST: 400,
     Reason.HEADERS_TOO_LARGE: 431,
     Reason.UNFINISHED_REQUEST: 408,
     Reason.UNEXPECTED_ERROR: 503,

@@ -6,7 +6,8 @@ from typing import Final
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from ingest.answer import SUCCESS, Answer, refusing, send
+from ingest.answer import SUCCESS, Answer, refusing, send_by_asgi
+from ingest.log_events import LogEvents
 from ingest.receive import DisconnectedError, Request, RequestIds, body_of
 from ingest.refusal import Refusal
 from ingest.serve_specs import ServeSpecs, specs_path_of
@@ -66,21 +67,24 @@ class GatewayApp:
     """The gateway's ASGI application.
 
     Plain ASGI, because for a request of one event a framework's routing and request objects would
-    cost more than the event.
+    cost more than the event. A server that has a whole log request at hand may take the shorter way
+    (`is_log_request`, `new_request`, `log_events`, `explain`, `count`), as `ingest.protocol` does.
     """
 
     def __init__(
         self,
-        log_events: Handler,
+        log_events: LogEvents,
         specs: ServeSpecs,
         alias_paths: Sequence[str],
         cors: Cors,
         metrics: GatewayMetrics,
     ) -> None:
+        self.log_events = log_events
         self._metrics = metrics
         self._cors = cors
         self._request_ids = RequestIds()
-        self._routes = dict.fromkeys((*LOG_PATHS, *alias_paths), Route("log", POST=log_events))
+        self._log = Route("log", POST=log_events)
+        self._routes = dict.fromkeys((*LOG_PATHS, *alias_paths), self._log)
         self._routes["/v1/sdk_exception"] = Route("sdk_exception", POST=_take_exception)
         self._routes["/v1/get_id_lists"] = Route("id_lists", POST=specs.id_lists)
         self._routes["/v1/initialize"] = Route("initialize", POST=_not_built)
@@ -90,51 +94,66 @@ class GatewayApp:
         # Label look-ups cost more than counting does.
         self._counters = {("log", 202): metrics.requests.labels("log", "202")}
 
-    async def __call__(self, scope: Scope, receive: Receive, send_message: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever happens."""
-        request = Request(scope, receive, send_message, self._request_ids.next())
-        if b"origin" in request.headers:
-            request.cors = self._cors.headers(request.headers[b"origin"])
+        request = self.new_request(scope, receive)
         route = self._routes.get(request.path) or self._find(request)
         if request.method == "OPTIONS":
             route = self._preflight
         try:
-            answer = await _handle(route, request)
-        except Refusal as refusal:
-            self._metrics.refused.labels(refusal.reason.value).inc()
-            answer = refusing(refusal)
+            answer = await _handler_of(route, request)(request)
         except DisconnectedError:
             return
-        self._count(route.name, answer.status)
+        except Exception as error:  # noqa: BLE001 - `explain` logs what is not a refusal
+            answer = self.explain(error, request)
+        self.count(answer.status, route.name)
         try:
-            await send(request, answer)
+            await send_by_asgi(send, request, answer)
         except RuntimeError as error:  # uvloop's word for a connection that the client has closed
             log.info("answer_not_sent", endpoint=route.name, request_id=request.id, error=str(error))
 
-    def _find(self, request: Request) -> Route:
-        return self._specs if specs_path_of(request.path) else self._unknown
+    def is_log_request(self, scope: Scope) -> bool:
+        """Tell whether a request is one for `log_events`."""
+        return scope["method"] == "POST" and self._routes.get(scope["path"]) is self._log
 
-    def _count(self, name: str, status: int) -> None:
+    def new_request(self, scope: Scope, receive: Receive | None = None) -> Request:
+        """Return the request of a scope, with an id."""
+        request = Request(scope, self._request_ids.next(), receive)
+        if b"origin" in request.headers:
+            request.cors = self._cors.headers(request.headers[b"origin"])
+        return request
+
+    def explain(self, error: Exception, request: Request) -> Answer:
+        """Return the answer to a request that ended in `error`."""
+        if not isinstance(error, Refusal):
+            log.error("request_failed", path=request.path, request_id=request.id, exc_info=error)
+            # 503 and not 500, so that the batch is kept by every SDK that keeps one at all.
+            error = Refusal(Reason.UNEXPECTED_ERROR, "the gateway failed; its log says why")
+        return self.refuse(error)
+
+    def refuse(self, refusal: Refusal) -> Answer:
+        """Return the answer of a refusal, and count its reason."""
+        self._metrics.refused.labels(refusal.reason.value).inc()
+        return refusing(refusal)
+
+    def count(self, status: int, name: str = "log") -> None:
+        """Count an answer."""
         counter = self._counters.get((name, status))
         if counter is None:
             counter = self._counters[name, status] = self._metrics.requests.labels(name, str(status))
         counter.inc()
 
+    def _find(self, request: Request) -> Route:
+        return self._specs if specs_path_of(request.path) else self._unknown
 
-async def _handle(route: Route, request: Request) -> Answer:
+
+def _handler_of(route: Route, request: Request) -> Handler:
     handler = route.handlers.get(request.method)
-    if handler is None:
-        if not route.handlers:
-            raise Refusal(Reason.UNKNOWN_PATH, "there is nothing here; SDKs send to /v1/log_event or /v1/rgstr")
-        raise Refusal(Reason.WRONG_METHOD, f"this path takes {' and '.join(route.handlers)}")
-    try:
-        return await handler(request)
-    except (Refusal, DisconnectedError):
-        raise
-    except Exception as error:
-        log.exception("request_failed", endpoint=route.name, request_id=request.id)
-        # 503 and not 500, so that the batch is kept by every SDK that keeps one at all.
-        raise Refusal(Reason.UNEXPECTED_ERROR, "the gateway failed; its log says why") from error
+    if handler is not None:
+        return handler
+    if not route.handlers:
+        raise Refusal(Reason.UNKNOWN_PATH, "there is nothing here; SDKs send to /v1/log_event or /v1/rgstr")
+    raise Refusal(Reason.WRONG_METHOD, f"this path takes {' and '.join(route.handlers)}")
 
 
 async def _take_exception(request: Request) -> Answer:

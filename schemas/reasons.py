@@ -27,6 +27,7 @@ class Reason(StrEnum):
     NO_SPECS = "no_specs"
     UNKNOWN_PATH = "unknown_path"
     WRONG_METHOD = "wrong_method"
+    MALFORMED_REQUEST = "malformed_request"
     HEADERS_TOO_LARGE = "headers_too_large"
     UNFINISHED_REQUEST = "unfinished_request"
     # one event, at the gateway

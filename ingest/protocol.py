@@ -1,0 +1,227 @@
+"""HTTP as uvicorn speaks it, with what it lacks: limits on time and on headers, and a shorter way.
+
+uvicorn waits for the rest of a request for ever, takes headers of any size and says in plain text
+what is wrong with them. And for each request it makes a task and two writes, more work than a request
+of a few events is: so a small log request is taken in the moment in which it is whole, and answered
+in the moment in which its last record is acknowledged.
+"""
+
+import asyncio
+from functools import partial
+from typing import Any, Final, NamedTuple, cast
+
+import structlog
+from starlette.types import Scope
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from ingest.answer import Answer, headers_of, refusing
+from ingest.auth import KnownKey
+from ingest.log_events import Taken
+from ingest.receive import Request, number_of
+from ingest.refusal import Refusal
+from ingest.routes import GatewayApp
+from schemas.limits import HEADER_BLOCK_BYTES, IDLE_KEEP_ALIVE_S, UNFINISHED_REQUEST_S
+from schemas.reasons import Reason
+
+log = structlog.get_logger()
+
+_SEPARATORS_BYTES: Final = len(b": \r\n")
+
+
+class _Short(NamedTuple):
+    """A log request that goes the shorter way, while its body is coming in."""
+
+    app: GatewayApp
+    cycle: RequestResponseCycle
+    request: Request
+    known: KnownKey
+
+
+class GatewayProtocol(HttpToolsProtocol):
+    """One connection, for `uvicorn.Config(http=GatewayProtocol)`.
+
+    `UNFINISHED_REQUEST_S` after its first byte a request has arrived whole or is answered 408;
+    a head of more than `HEADER_BLOCK_BYTES` is answered 431; a connection on which nothing happens
+    is closed after `IDLE_KEEP_ALIVE_S`, the first request or a later one awaited.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._began_s = 0.0  # 0: no request is on its way in
+        self._heard_s = 0.0
+        self._piece_bytes = 0
+        self._first_piece_bytes = 0  # the piece in which the request began; it may hold other things
+        self._more_head_bytes = 0  # pieces that hold nothing but more of its head
+        self._in_head = False
+        self._short: _Short | None = None
+        self._refusal: Refusal | None = None
+        self._watch: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to watch the connection."""
+        super().connection_made(transport)
+        self._heard_s = self.loop.time()
+        self._watch = self.loop.call_later(UNFINISHED_REQUEST_S, self._check)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop to watch the connection."""
+        if self._watch is not None:
+            self._watch.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came in."""
+        if self._refusal is not None:
+            return  # it was answered, and the connection is being closed
+        self._heard_s = self.loop.time()
+        self._piece_bytes = len(data)
+        if self._in_head:
+            self._more_head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and self._more_head_bytes > HEADER_BLOCK_BYTES:
+            self._refuse(_headers_too_large())
+
+    def on_message_begin(self) -> None:
+        """Start the request's clock."""
+        super().on_message_begin()
+        self._began_s = self._heard_s
+        self._first_piece_bytes = self._piece_bytes
+        self._more_head_bytes = 0
+        self._in_head = True
+
+    def on_headers_complete(self) -> None:
+        """Check the size of the head and go on."""
+        self._in_head = False
+        at_most = self._first_piece_bytes + self._more_head_bytes
+        if at_most > HEADER_BLOCK_BYTES and self._head_bytes() > HEADER_BLOCK_BYTES:
+            self._refusal = _headers_too_large()
+            raise self._refusal  # the parser stops, and `send_400_response` says why
+        super().on_headers_complete()
+
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + _SEPARATORS_BYTES for name, value in self.headers)
+
+    def on_message_complete(self) -> None:
+        """Stop the request's clock; take the request if it goes the shorter way."""
+        self._began_s = 0.0
+        super().on_message_complete()
+        if self._short is not None:
+            short, self._short = self._short, None
+            self._take(short)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what could not be parsed, and close. `msg` is uvicorn's; ours is JSON."""
+        self._refuse(self._refusal or Refusal(Reason.MALFORMED_REQUEST, f"this is not HTTP/1.1: {msg}"))
+
+    def on_response_complete(self) -> None:
+        """Go on with the connection. `_check` sees it idle, which spares a timer for every answer."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if not isinstance(app, GatewayApp) or not self._is_short(app, cycle):
+            super()._start_asgi_task(cycle, app)
+            return
+        request = app.new_request(cast("Scope", cycle.scope))
+        try:
+            known = app.log_events.admit(request)
+        except Exception as error:  # noqa: BLE001 - `explain` logs what is not a refusal
+            self._answer(app, cycle, request, app.explain(error, request))
+        else:
+            self._short = _Short(app, cycle, request, known)
+
+    def _is_short(self, app: GatewayApp, cycle: RequestResponseCycle) -> bool:
+        """Tell whether the request is a log request whose body will arrive now and be small."""
+        if (
+            not app.is_log_request(cast("Scope", cycle.scope))
+            or cycle.waiting_for_100_continue
+            or self.flow.write_paused
+        ):
+            return False
+        if cycle is not self.cycle or not cycle.more_body:
+            return False  # it was pipelined behind another one
+        length = next((value for name, value in self.headers if name == b"content-length"), b"")
+        return bool(length) and number_of(length) <= HIGH_WATER_LIMIT
+
+    def _take(self, short: _Short) -> None:
+        app, cycle, request, known = short
+        try:
+            taken = app.log_events.take(request, known, bytes(cycle.body))
+        except Exception as error:  # noqa: BLE001 - `explain` logs what is not a refusal
+            self._answer(app, cycle, request, app.explain(error, request))
+        else:
+            taken.ticket.settled.add_done_callback(partial(self._finish, app, cycle, request, taken))
+
+    def _finish(
+        self, app: GatewayApp, cycle: RequestResponseCycle, request: Request, taken: Taken, _: asyncio.Future[bool]
+    ) -> None:
+        try:
+            answer = app.log_events.finish(taken)
+        except Refusal as refusal:
+            answer = app.explain(refusal, request)
+        self._answer(app, cycle, request, answer)
+
+    def _answer(self, app: GatewayApp, cycle: RequestResponseCycle, request: Request, answer: Answer) -> None:
+        app.count(answer.status)
+        cycle.response_started = cycle.response_complete = True
+        if cycle.disconnected or self.transport.is_closing():
+            return
+        headers = [*self.server_state.default_headers, *headers_of(answer, request)]
+        self.transport.write(_render(answer, headers, keep_alive=cycle.keep_alive))
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer outside of any request, and close: what comes next on the connection means nothing."""
+        self._refusal = refusal
+        self._in_head = False
+        self._began_s = 0.0
+        log.info("request_refused", reason=refusal.reason.value, status=refusal.status)
+        if not self.transport.is_closing():
+            answer = self.app.refuse(refusal) if isinstance(self.app, GatewayApp) else refusing(refusal)
+            headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer.content))]
+            self.transport.write(_render(answer, headers, keep_alive=False))
+            self.transport.close()
+
+    def _check(self) -> None:
+        now_s = self.loop.time()
+        if self._began_s:
+            due_s = self._began_s + UNFINISHED_REQUEST_S
+            if due_s <= now_s:
+                message = f"the request did not arrive whole within {UNFINISHED_REQUEST_S} s"
+                self._refuse(Refusal(Reason.UNFINISHED_REQUEST, message))
+                return
+        elif self._is_answering():
+            due_s = now_s + UNFINISHED_REQUEST_S
+        else:
+            due_s = self._heard_s + IDLE_KEEP_ALIVE_S
+            if due_s <= now_s:
+                self.transport.close()
+                return
+        # A request may begin at any moment, and then its time counts.
+        self._watch = self.loop.call_at(min(due_s, now_s + UNFINISHED_REQUEST_S), self._check)
+
+    def _is_answering(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+
+def _headers_too_large() -> Refusal:
+    return Refusal(Reason.HEADERS_TOO_LARGE, f"the request line and headers have more than {HEADER_BLOCK_BYTES} bytes")
+
+
+def _render(answer: Answer, headers: list[tuple[bytes, bytes]], *, keep_alive: bool) -> bytes:
+    lines = [STATUS_LINE[answer.status]]
+    for name, value in headers:
+        lines += (name, b": ", value, b"\r\n")
+    lines.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
+    lines.append(answer.content)
+    return b"".join(lines)

@@ -1,0 +1,346 @@
+"""The connection: what arrives in pieces, too slowly, too large, or is no HTTP at all."""
+
+import asyncio
+import gzip
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import pytest
+from support.memory_gateway import CLIENT, SECRET, MemoryGateway
+
+import ingest.protocol
+from ingest.linger import Record
+from ingest.protocol import GatewayProtocol
+from ops.http_server import HttpServer, bind
+from schemas.limits import HEADER_BLOCK_BYTES
+
+EVENT = b'{"eventName":"purchase","user":{"userID":"u-1"},"time":1767225600000}'
+BODY = b'{"events":[' + EVENT + b"]}"
+PATIENCE_S = 10.0
+
+
+class Client:
+    """A bare connection: it sends what it is told, byte for byte."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        """Read one answer: status, headers, body."""
+        async with asyncio.timeout(PATIENCE_S):
+            head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            status_line, *lines = head.rstrip().split("\r\n")
+            headers = dict(line.lower().split(": ", 1) for line in lines)
+            body = await self.reader.readexactly(int(headers.get("content-length", 0)))
+        return int(status_line.split(" ")[1]), headers, body
+
+    async def is_closed(self) -> bool:
+        async with asyncio.timeout(PATIENCE_S):
+            try:
+                return await self.reader.read(1) == b""
+            except ConnectionResetError:
+                return True
+
+    async def close(self) -> None:
+        self.writer.close()
+
+
+def request(
+    body: bytes = BODY, *, path: str = "/v1/log_event", version: str = "1.1", extra: str = "", length: int | None = None
+) -> bytes:
+    told = len(body) if length is None else length
+    head = f"POST {path} HTTP/{version}\r\nhost: gateway\r\nstatsig-api-key: {SECRET}\r\ncontent-length: {told}\r\n{extra}\r\n"
+    return head.encode("latin-1") + body
+
+
+class Server:
+    def __init__(self, gateway: MemoryGateway) -> None:
+        self.gateway = gateway
+        self.http = HttpServer(gateway.app, bind("127.0.0.1", 0, "X"), protocol=GatewayProtocol, drain_s=5)
+        self.clients: list[Client] = []
+
+    async def connect(self) -> Client:
+        client = Client(*await asyncio.open_connection("127.0.0.1", self.http.port, limit=1 << 20))
+        self.clients.append(client)
+        return client
+
+    async def ask(self, data: bytes) -> tuple[int, dict[str, str], bytes]:
+        client = await self.connect()
+        await client.send(data)
+        return await client.answer()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    made = Server(MemoryGateway())
+    await made.http.start()
+    yield made
+    for client in made.clients:
+        await client.close()
+    await made.http.stop()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 - what is waited for tells nobody when it happens
+            await asyncio.sleep(0.005)
+
+
+async def test_one_connection_serves_request_after_request(server: Server) -> None:
+    client = await server.connect()
+    for _ in range(3):
+        await client.send(request())
+        status, headers, body = await client.answer()
+        assert (status, body) == (202, b'{"success":true}')
+        assert headers["content-type"] == "application/json"
+        assert "date" in headers
+    assert server.gateway.log.events() == [EVENT] * 3
+
+
+@pytest.mark.parametrize("step", [1, 7, 60])
+async def test_a_request_may_come_in_pieces(server: Server, step: int) -> None:
+    client = await server.connect()
+    data = request()
+    for position in range(0, len(data), step):
+        await client.send(data[position : position + step])
+    assert (await client.answer())[0] == 202
+    assert server.gateway.log.events() == [EVENT]
+
+
+@pytest.mark.parametrize("size", [60_000, 65_536, 65_537, 400_000, 3_000_000])
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_of_any_size_is_taken_whole(server: Server, size: int, chunked: bool) -> None:
+    event = b'{"eventName":"' + b"x" * 1000 + b'","user":{"userID":"u"}}'
+    body = b'{"events":[' + b",".join([event] * (size // len(event))) + b"]}"
+    data = request(body)
+    if chunked:
+        pieces = [body[at : at + 50_000] for at in range(0, len(body), 50_000)]
+        head = data[: data.index(b"content-length")] + b"transfer-encoding: chunked\r\n\r\n"
+        data = head + b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+    assert (await server.ask(data))[0] == 202
+    assert len(server.gateway.log.events()) == size // len(event)
+
+
+async def test_requests_that_are_sent_ahead_are_answered_in_order(server: Server) -> None:
+    client = await server.connect()
+    await client.send(request() + request(b"nonsense") + request(path="/nowhere") + request())
+    assert [(await client.answer())[0] for _ in range(4)] == [202, 400, 404, 202]
+    assert server.gateway.log.events() == [EVENT] * 2
+
+
+async def test_one_connection_goes_either_way(server: Server) -> None:
+    client = await server.connect()
+    large = b'{"events":[],"pad":"' + b"x" * 100_000 + b'"}'
+    for data, status in ((request(), 202), (request(large), 202), (request(path="/nowhere"), 404), (request(), 202)):
+        await client.send(data)
+        assert (await client.answer())[0] == status
+
+
+async def test_a_compressed_request_is_taken(server: Server) -> None:
+    assert (await server.ask(request(gzip.compress(BODY), extra="content-encoding: gzip\r\n")))[0] == 202
+    assert server.gateway.log.events() == [EVENT]
+
+
+async def test_a_browser_is_answered_with_cors_headers_on_the_short_way(server: Server) -> None:
+    data = request(path=f"/v1/rgstr?k={CLIENT}", extra="origin: https://shop.example\r\n")
+    _, headers, _ = await server.ask(data.replace(f"statsig-api-key: {SECRET}\r\n".encode(), b""))
+    assert headers["access-control-allow-origin"] == "*"
+
+
+async def test_a_client_that_waits_to_be_asked_for_its_body_is_asked(server: Server) -> None:
+    client = await server.connect()
+    data = request(extra="expect: 100-continue\r\n")
+    await client.send(data[: -len(BODY)])
+    async with asyncio.timeout(PATIENCE_S):
+        assert await client.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    await client.send(BODY)
+    assert (await client.answer())[0] == 202
+
+
+@pytest.mark.parametrize("data", [request(extra="connection: close\r\n"), request(version="1.0")])
+async def test_a_connection_that_asks_for_it_is_closed_after_its_answer(server: Server, data: bytes) -> None:
+    client = await server.connect()
+    await client.send(data)
+    status, headers, _ = await client.answer()
+    assert (status, headers["connection"]) == (202, "close")
+    assert await client.is_closed()
+
+
+async def test_a_refused_key_is_answered_before_the_body_has_come(server: Server) -> None:
+    client = await server.connect()
+    data = request().replace(SECRET.encode(), b"secret-wrong")
+    await client.send(data[: -len(BODY)])
+    status, _, body = await client.answer()
+    assert (status, json.loads(body)["reason"]) == (401, "unknown_key")
+    await client.send(BODY + request())
+    assert (await client.answer())[0] == 202
+    assert server.gateway.log.events() == [EVENT]
+
+
+async def test_a_length_beyond_the_limit_is_refused_before_the_body_has_come(server: Server) -> None:
+    status, _, body = await server.ask(request(b"", length=9 * 1024 * 1024))
+    assert (status, json.loads(body)["reason"]) == (413, "body_too_large")
+
+
+async def test_a_client_that_leaves_in_mid_body_leaves_nothing(server: Server) -> None:
+    for data in (request(length=len(BODY) + 10), request(b"{" + b" " * 99_999, length=200_000)):
+        client = await server.connect()
+        await client.send(data)
+        await client.close()
+    await until(lambda: not server.http._server.server_state.connections)
+    assert (await server.ask(request()))[0] == 202
+    assert server.gateway.log.events() == [EVENT]
+    assert server.gateway.log_events.held_bytes() == 0
+
+
+async def test_a_client_that_leaves_before_its_answer_harms_nobody(server: Server) -> None:
+    log, release = server.gateway.log, asyncio.Event()
+    append = log.append
+
+    async def slow_append(partition: int, records: Sequence[Record]) -> None:
+        await release.wait()
+        await append(partition, records)
+
+    server.gateway.linger._append = slow_append
+    for size in (0, 100_000):
+        client = await server.connect()
+        await client.send(request(b'{"events":[' + EVENT + b'],"pad":"' + b"x" * size + b'"}'))
+        await until(lambda: server.gateway.log_events.held_bytes() > 0)
+        await client.close()
+    release.set()
+    await until(lambda: server.gateway.log_events.held_bytes() == 0)
+    assert (await server.ask(request()))[0] == 202
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"nonsense\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01",  # TLS, sent to a plain port
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        request().replace(b"content-length", b"content-length: 1\r\ncontent-length"),
+        request(extra="transfer-encoding: chunked\r\n"),
+        request(extra="transfer-encoding: xchunked\r\n"),
+        request(extra="x-null: a\x00b\r\n"),
+        request(extra="x-folded: a\r\n b\r\n").replace(b"content-length: 84", b"content-length : 84"),
+        request().replace(b"content-length: ", b"content-length: -"),
+        request().replace(b"\r\n", b"\n"),
+    ],
+)
+async def test_what_is_no_http_is_refused_and_the_connection_closed(server: Server, data: bytes) -> None:
+    client = await server.connect()
+    await client.send(data)
+    status, headers, body = await client.answer()
+    assert (status, headers["connection"]) == (400, "close")
+    assert json.loads(body)["reason"] == "malformed_request"
+    assert await client.is_closed()
+    assert server.gateway.log.events() == []
+    assert server.gateway.count("headrace_gateway_refused_requests_total", reason="malformed_request") == 1
+
+
+def head_of(size: int) -> bytes:
+    """Return a request whose request line and headers are counted as `size` bytes."""
+    plain = request(extra="x-pad: \r\n")
+    counted = len(plain) - len(BODY) - len("POST  HTTP/1.1\r\n") - len("\r\n")
+    return request(extra=f"x-pad: {'x' * (size - counted)}\r\n")
+
+
+@pytest.mark.parametrize(("over", "status"), [(-1, 202), (0, 202), (1, 431), (300_000, 431)])
+async def test_the_limit_on_headers_is_inclusive(server: Server, over: int, status: int) -> None:
+    client = await server.connect()
+    await client.send(head_of(HEADER_BLOCK_BYTES + over))
+    got, _, body = await client.answer()
+    assert got == status
+    if status == 431:
+        assert json.loads(body)["reason"] == "headers_too_large"
+        assert await client.is_closed()
+
+
+@pytest.mark.parametrize("start", [b"POST /v1/log_event?k=", b"POST /v1/log_event HTTP/1.1\r\nstatsig-api-key: "])
+async def test_a_head_without_an_end_is_cut(server: Server, start: bytes) -> None:
+    client = await server.connect()
+    await client.send(start)
+    for _ in range(40):
+        await asyncio.sleep(0)
+        await client.send(b"x" * 4096)
+        if server.gateway.count("headrace_gateway_refused_requests_total", reason="headers_too_large"):
+            break
+    assert (await client.answer())[0] == 431
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"P",
+        b"POST /v1/log_event HTTP/1.1\r\nhost: x\r\n",
+        request()[:-3],
+        request(length=200_000),
+        request(length=7_000_000),
+    ],
+)
+async def test_a_request_that_does_not_arrive_whole_in_time_is_cut(
+    server: Server, start: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest.protocol, "UNFINISHED_REQUEST_S", 0.2)
+    client = await server.connect()
+    await client.send(start)
+    status, headers, body = await client.answer()
+    assert (status, headers["connection"], json.loads(body)["reason"]) == (408, "close", "unfinished_request")
+    assert await client.is_closed()
+    assert server.gateway.log.events() == []
+
+
+async def test_a_slow_request_does_not_get_more_time_for_every_byte(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest.protocol, "UNFINISHED_REQUEST_S", 0.3)
+    client = await server.connect()
+    answered = asyncio.create_task(client.answer())
+    for byte in request():
+        if answered.done():
+            break
+        await client.send(bytes([byte]))
+        await asyncio.sleep(0.02)
+    assert (await answered)[0] == 408
+
+
+async def test_an_idle_connection_is_kept_and_then_closed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest.protocol, "UNFINISHED_REQUEST_S", 0.1)
+    monkeypatch.setattr(ingest.protocol, "IDLE_KEEP_ALIVE_S", 0.6)
+    never_used, used = await server.connect(), await server.connect()
+    await asyncio.sleep(0.4)  # longer than a request may take
+    await used.send(request())
+    assert (await used.answer())[0] == 202
+    loop = asyncio.get_running_loop()
+    answered_s = loop.time()
+    assert await never_used.is_closed()
+    assert await used.is_closed()
+    assert loop.time() - answered_s >= 0.5
+
+
+async def test_stopping_answers_what_is_in_hand(server: Server) -> None:
+    log, release = server.gateway.log, asyncio.Event()
+    append = log.append
+
+    async def slow_append(partition: int, records: Sequence[Record]) -> None:
+        await release.wait()
+        await append(partition, records)
+
+    server.gateway.linger._append = slow_append
+    client = await server.connect()
+    await client.send(request())
+    await until(lambda: server.gateway.log_events.held_bytes() > 0)
+    stopping = asyncio.create_task(server.http.stop())
+    (connection,) = server.http._server.server_state.connections
+    await until(lambda: not connection.cycle.keep_alive)
+    assert not stopping.done()
+    release.set()
+    status, headers, _ = await client.answer()
+    assert (status, headers["connection"]) == (202, "close")
+    await stopping
+    assert log.events() == [EVENT]
