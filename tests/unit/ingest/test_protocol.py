@@ -54,7 +54,8 @@ def request(
     body: bytes = BODY, *, path: str = "/v1/log_event", version: str = "1.1", extra: str = "", length: int | None = None
 ) -> bytes:
     told = len(body) if length is None else length
-    head = f"POST {path} HTTP/{version}\r\nhost: gateway\r\nstatsig-api-key: {SECRET}\r\ncontent-length: {told}\r\n{extra}\r\n"
+    head = f"POST {path} HTTP/{version}\r\nhost: gateway\r\nstatsig-api-key: {SECRET}\r\n"
+    head += f"content-length: {told}\r\n{extra}\r\n"
     return head.encode("latin-1") + body
 
 
