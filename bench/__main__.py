@@ -12,6 +12,7 @@ import orjson
 
 from bench import report
 from bench.measure import Bench, Figures, run_latency_phase, run_phase
+from bench.yardstick import Yardstick
 from ops import settings as settings_module
 from ops.demo.landed import ConsoleSql
 from ops.demo.push import demo_key, make_known
@@ -47,22 +48,28 @@ def settings_for(base: int, data_dir: Path) -> Settings:
 async def measure(asked: argparse.Namespace, settings: Settings) -> list[dict[str, Figures]]:
     """Start a stack, warm it up, and run every phase `--runs` times."""
     processes = ("gateway",) if asked.gateway else None
-    async with LocalStack(settings, _say_event, processes) as stack:
-        key = demo_key(settings.data_dir)
-        await make_known(settings, key)
-        sql = None if asked.gateway else ConsoleSql(settings.console_address)
-        gateway = f"http://127.0.0.1:{settings.gateway_port}"
-        bench = Bench(stack, environment_of(settings), key, gateway, settings.console_address, sql)
-        common = ("--connections", str(asked.connections), "--encoding", asked.encoding)
-        _say("warming up")
-        await run_phase(bench, "--full", "--seconds", "3", *common)
-        runs = []
-        for number in range(asked.runs):
-            _say(f"run {number + 1} of {asked.runs}")
-            runs.append(await (_gateway_run if asked.gateway else _whole_run)(bench, asked, common))
-        if sql is not None:
-            await sql.close()
-        return runs
+    with Yardstick() as yardstick:
+        async with LocalStack(settings, _say_event, processes) as stack:
+            return await _measure_on(stack, yardstick, asked)
+
+
+async def _measure_on(stack: LocalStack, yardstick: Yardstick, asked: argparse.Namespace) -> list[dict[str, Figures]]:
+    settings = stack.settings
+    key = demo_key(settings.data_dir)
+    await make_known(settings, key)
+    sql = None if asked.gateway else ConsoleSql(settings.console_address)
+    gateway = f"http://127.0.0.1:{settings.gateway_port}"
+    bench = Bench(stack, environment_of(settings), key, gateway, settings.console_address, sql, yardstick)
+    common = ("--connections", str(asked.connections), "--encoding", asked.encoding)
+    _say("warming up")
+    await run_phase(bench, "--full", "--seconds", "3", *common)
+    runs = []
+    for number in range(asked.runs):
+        _say(f"run {number + 1} of {asked.runs}")
+        runs.append(await (_gateway_run if asked.gateway else _whole_run)(bench, asked, common))
+    if sql is not None:
+        await sql.close()
+    return runs
 
 
 async def _whole_run(bench: Bench, asked: argparse.Namespace, common: tuple[str, ...]) -> dict[str, Figures]:

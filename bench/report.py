@@ -10,12 +10,13 @@ from rich.table import Table
 
 from bench.measure import Figures
 
-PROCESSES: Final = ("gateway", "worker", "store", "lander", "console", "broker", "loadgen")
+PROCESSES: Final = ("gateway", "worker", "store", "lander", "console", "broker", "loadgen", "bench")
 TARGETS_US: Final = {"gateway": 6.0, "worker": 22.0, "store": 16.0}
 """CPU µs an event on 2 cores, at requests of 50 events of 50 users and 4 partitions."""
 
 
 _NOISY_SHARE: Final = 0.25
+_WIDTH: Final = 160
 
 
 def machine() -> dict[str, Any]:
@@ -27,6 +28,12 @@ def machine() -> dict[str, Any]:
         "cores": len(models),
         "python": platform.python_version(),
     }
+
+
+def _console() -> Console:
+    """Return standard output; a file or a pipe takes tables of any width."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDTH)
 
 
 def median_of(runs: list[Figures]) -> Figures:
@@ -47,7 +54,7 @@ def print_phases(phases: dict[str, Figures]) -> None:
     """Print one row a phase: what landed, and the CPU µs an event of every process."""
     table = Table(title="CPU µs an event (user + system), median of the runs", title_justify="left")
     names = [name for name in PROCESSES if any(name in figures["cpu_us_per_event"] for figures in phases.values())]
-    for heading in ("phase", "events/s", "exact", *names, "others", "all"):
+    for heading in ("phase", "events/s", "exact", *names, "others", "all", "slowdown"):
         table.add_column(heading, justify="left" if heading == "phase" else "right")
     for phase, figures in phases.items():
         spent = figures["cpu_us_per_event"]
@@ -55,8 +62,9 @@ def print_phases(phases: dict[str, Figures]) -> None:
         exact = {True: "yes", False: "[bold red]NO[/]", None: "–"}[figures.get("exact")]
         cells = [f"{spent[name]:.1f}" if name in spent else "–" for name in names]
         others = figures["others_us_per_event"]
-        table.add_row(phase, f"{rate:,.0f}", exact, *cells, f"{others:.1f}", f"{sum(spent.values()) + others:.1f}")
-    console = Console()
+        cells += [f"{others:.1f}", f"{sum(spent.values()) + others:.1f}", f"× {figures['slowdown']:.2f}"]
+        table.add_row(phase, f"{rate:,.0f}", exact, *cells)
+    console = _console()
     console.print(table)
     share = max(figures["others_share_of_machine"] for figures in phases.values())
     if share > _NOISY_SHARE:
@@ -82,7 +90,7 @@ def print_answers(phases: dict[str, Figures]) -> None:
         names = ("insert_p50_ms", "insert_p99_ms", "probe_p50_ms", "probe_p99_ms", "probe_max_ms")
         cells += [figures.get(name) for name in names]
         table.add_row(phase, *("–" if cell is None else f"{cell:,.1f}" for cell in cells))
-    console = Console()
+    console = _console()
     console.print(table)
     console.print("answer: request due → 202. inserted: received_at → landed_at, by SQL. seen: 202 → a query finds it.")
 
@@ -103,7 +111,7 @@ def print_targets(figures: Figures, latency: Figures) -> None:
     seen = latency["probe_p99_ms"]
     table.add_row("accepted → queryable p99, ms", "≤ 2,000", _coloured(f"{seen:,.0f}", seen <= 2_000))
     table.add_row("everything landed once", "yes", _coloured("yes" if figures["exact"] else "NO", figures["exact"]))
-    Console().print(table)
+    _console().print(table)
 
 
 def _coloured(text: str, good: bool) -> str:

@@ -1,14 +1,14 @@
 """What the pipeline itself counted: duplicates at the worker, and dead letters of every stage."""
 
+import asyncio
+import http.client
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-import httpx
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from prometheus_client.parser import text_string_to_metric_families
 
 from schemas.avro import DEAD_LETTER, unframe
 from schemas.kafka import KafkaConnection
@@ -17,24 +17,34 @@ from schemas.topics import DLQ_INGEST, DLQ_LANDER, DLQ_WORKER
 _DEAD_LETTER_TOPICS: Final = (DLQ_INGEST, DLQ_WORKER, DLQ_LANDER)
 _READ_FOR_REASONS: Final = 1_000
 _READ_TIMEOUT_MS: Final = 2_000
+_METRICS_TIMEOUT_S: Final = 10.0
 
 
 async def duplicates(worker_admin_port: int) -> int:
-    """Return how many events the running worker has dropped as duplicates. Raises httpx.HTTPError."""
-    async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
-        answer = await client.get(f"http://127.0.0.1:{worker_admin_port}/metrics")
-        answer.raise_for_status()
-    return int(counter(answer.text, "headrace_worker_duplicates_total"))
+    """Return how many events the running worker has dropped as duplicates. Raises OSError."""
+    return int(await counted(worker_admin_port, "headrace_worker_duplicates_total"))
+
+
+async def counted(admin_port: int, name: str) -> float:
+    """Return the sum of a counter of a running process. Raises OSError."""
+    return counter(await asyncio.to_thread(_metrics, admin_port), name)
+
+
+def _metrics(admin_port: int) -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", admin_port, timeout=_METRICS_TIMEOUT_S)
+    try:
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read().decode()
+    except http.client.HTTPException as error:
+        raise ConnectionError(f"the metrics on port {admin_port} cannot be read: {error!r}") from error
+    finally:
+        connection.close()
 
 
 def counter(metrics: str, name: str) -> float:
     """Return the sum of a counter over its labels, 0 where it is not there."""
-    return sum(
-        sample.value
-        for family in text_string_to_metric_families(metrics)
-        for sample in family.samples
-        if sample.name == name
-    )
+    lines = [line for line in metrics.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
 class DeadLetters:
