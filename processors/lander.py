@@ -184,14 +184,13 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
     async def _land(self, consumer: AIOKafkaConsumer, gathered: Gathered, generation: int) -> None:
         rejected: list[Rejected] = []
-        for topic, landing in BY_TOPIC.items():
-            records = gathered.of_topic(topic)
-            if not records:
-                continue
-            read = batch.read(records, landing)
-            rejected += read.rejected
-            rejected += await self._judge_unknown(read.unknown)
-            rejected += await self._land_rows(consumer, topic, read.rows, generation)
+        read = {topic: batch.Batch() for topic in BY_TOPIC}
+        for partition, records in gathered.records.items():
+            batch.read(records, BY_TOPIC[partition.topic], into=read[partition.topic])
+        for topic, found in read.items():
+            rejected += found.rejected
+            rejected += await self._judge_unknown(found.unknown)
+            rejected += await self._land_rows(consumer, topic, found.rows, generation)
         if rejected:
             await self._keep(rejected)
         reach(CrashPoint.LANDER_BEFORE_COMMIT)

@@ -194,25 +194,29 @@ def unframe(value: bytes) -> tuple[int, bytes]:
 
 
 class Container:
-    """Splices record bodies of one schema into an Avro object container file, without decoding.
+    """Splices framed values of one schema into an Avro object container file, without decoding.
 
-    The format: magic, metadata map, sync marker; then per block count, bytes, bodies, sync marker
-    (Avro 1.11 specification, "Object Container Files").
+    The format: magic, metadata map, sync marker; then per block count, bytes, records, sync marker
+    (Avro 1.11 specification, "Object Container Files"). The frame is declared as a first field
+    that no reader asks for, so that values are joined as they are and not cut one by one.
     """
 
     def __init__(self, schema: Json) -> None:
-        text = orjson.dumps(_plain(schema))
+        framed = _plain(schema)
+        frame = {"type": "fixed", "name": "Frame", "size": FRAME_BYTES}
+        framed["fields"] = [{"name": "frame", "type": frame}, *framed["fields"]]
+        text = orjson.dumps(framed)
         self._sync = hashlib.md5(text, usedforsecurity=False).digest()
         meta = b"".join(
             varint(len(part)) + part for pair in ((b"avro.schema", text), (b"avro.codec", b"null")) for part in pair
         )
         self._head = b"Obj\x01" + varint(2) + meta + b"\x00" + self._sync
 
-    def splice(self, bodies: Iterable[bytes]) -> bytes:
-        """Return a container that holds `bodies`, in order."""
-        parts = list(bodies)
-        joined = b"".join(parts)
-        return b"".join((self._head, varint(len(parts)), varint(len(joined)), joined, self._sync))
+    def splice(self, values: Iterable[bytes]) -> bytes:
+        """Return a container that holds the framed `values`, in order."""
+        parts = list(values)
+        size = sum(map(len, parts))
+        return b"".join((self._head, varint(len(parts)), varint(size), *parts, self._sync))
 
 
 def _plain(schema: Json) -> Json:

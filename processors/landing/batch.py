@@ -17,6 +17,9 @@ from schemas.origin import PACKED_BYTES, Origin
 from schemas.reasons import Reason
 
 _ID_END: Final = FRAME_BYTES + EVENT_ID_BYTES
+_CHUNK_BYTES: Final = 13
+"""Log, partition and offset of a packed origin: what all events of one chunk share."""
+
 _LOOKED_UP_BY_ID: Final = frozenset({REPLAY_HEADER, SPILLED_HEADER})
 
 
@@ -32,17 +35,31 @@ class Record(Protocol):
     headers: Sequence[tuple[str, bytes]]
 
 
+# Why a row must be looked up in the store, wherever its origin stands in the log: bits of
+# `Row.doubt`. Plain numbers, because an enum's `&` costs as much as reading the record.
+REPLAYED: Final = 1
+"""Replayed or spilled: it may have landed at any time, so its event id is looked up as well."""
+ASTRAY: Final = 2
+"""It stands in another partition than its origin, so another lander may have landed it."""
+
+
 class Row(NamedTuple):
     """One record that can land. `origin` is packed: its byte order is the order of the log."""
 
     origin: bytes
-    event_id: bytes
-    body: bytes
-    by_event_id: bool
-    """Replayed or spilled: it may have landed at any time, so its event id is looked up as well."""
-    astray: bool
-    """It stands in another partition than its origin, so another lander may have landed it."""
+    value: bytes
     record: Any
+    doubt: int = 0
+
+    @property
+    def event_id(self) -> bytes:
+        """The 16 bytes that identify the event."""
+        return self.value[FRAME_BYTES:_ID_END]
+
+    @property
+    def body(self) -> bytes:
+        """The Avro record, without its frame."""
+        return self.value[FRAME_BYTES:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,79 +87,74 @@ class Batch:
     unknown: list[UnknownSchema] = field(default_factory=list)
 
 
-class _OriginColumns:
-    """The bytes with which a body must go on after its event id, given its origin."""
-
-    __slots__ = ("_chunk", "_indexes", "_tail")
+class _Places:
+    """How (index, part) of an origin are written in a record's body."""
 
     def __init__(self) -> None:
-        self._chunk = b""
-        self._tail = b""
-        self._indexes: dict[bytes, bytes] = {}
+        self._written: dict[bytes, bytes] = {}
 
-    def of(self, origin: bytes) -> bytes:
-        # The offset changes once a chunk, index and part repeat in every chunk.
-        if origin[:13] != self._chunk:
-            log, partition, offset, _, _ = Origin.unpack(origin)
-            self._chunk = origin[:13]
-            self._tail = varint(log) + varint(partition) + varint(offset)
-        place = origin[13:]
-        head = self._indexes.get(place)
-        if head is None:
-            _, _, _, index, part = Origin.unpack(origin)
-            head = self._indexes[place] = varint(index) + varint(part)
-        return head + self._tail
+    def __getitem__(self, place: bytes) -> bytes:
+        written = self._written.get(place)
+        if written is None:
+            index, part = int.from_bytes(place[:4], "big"), int.from_bytes(place[4:], "big")
+            written = self._written[place] = varint(index) + varint(part)
+        return written
 
 
-def read(records: Iterable[Record], landing: Landing) -> Batch:
-    """Sort the records of one topic into rows, rejected ones, and ones of an unknown schema."""
-    batch = Batch()
+def _chunk_columns(origin: bytes) -> bytes:
+    log, partition, offset, _, _ = Origin.unpack(origin)
+    return varint(log) + varint(partition) + varint(offset)
+
+
+def read(records: Iterable[Record], landing: Landing, into: Batch) -> None:
+    """Sort the records of one partition into rows, rejected ones, and ones of an unknown schema."""
     frame = landing.schema.frame
-    add = batch.rows.append
-    columns = _OriginColumns()
+    add = into.rows.append
+    new = tuple.__new__
+    places = _Places()
+    chunk, chunk_columns, doubt = b"", b"", 0
     for record in records:
         value, headers = record.value, record.headers
         # What the worker writes has one header; everything else takes the slow path.
-        if len(headers) == 1 and value is not None and value.startswith(frame):
+        if value is not None and len(headers) == 1:
             name, origin = headers[0]
-            if name == ORIGIN_HEADER and len(origin) == PACKED_BYTES and value.startswith(columns.of(origin), _ID_END):
-                astray = int.from_bytes(origin[1:5], "big") != record.partition
-                add(Row(origin, value[FRAME_BYTES:_ID_END], value[FRAME_BYTES:], False, astray, record))
-                continue
-        _read_slowly(record, landing, columns, batch)
-    return batch
+            if len(origin) == PACKED_BYTES and name == ORIGIN_HEADER:
+                if origin[:_CHUNK_BYTES] != chunk:
+                    chunk, chunk_columns = origin[:_CHUNK_BYTES], _chunk_columns(origin)
+                    doubt = _doubt(origin, record.partition)
+                columns = places[origin[_CHUNK_BYTES:]] + chunk_columns
+                if value[:FRAME_BYTES] == frame and value.startswith(columns, _ID_END):
+                    add(new(Row, (origin, value, record, doubt)))
+                    continue
+        _read_slowly(record, landing, places, into)
 
 
-def _read_slowly(record: Record, landing: Landing, columns: _OriginColumns, batch: Batch) -> None:
+def _doubt(origin: bytes, partition: int) -> int:
+    return 0 if int.from_bytes(origin[1:5], "big") == partition else ASTRAY
+
+
+def _read_slowly(record: Record, landing: Landing, places: _Places, into: Batch) -> None:
     value, headers = record.value, dict(record.headers)
 
     def reject(message: str) -> None:
-        batch.rejected.append(Rejected(record, Reason.UNDECODABLE_RECORD, message))
+        into.rejected.append(Rejected(record, Reason.UNDECODABLE_RECORD, message))
 
     if value is None:
         return reject("a tombstone: there is no value")
     try:
-        schema_id, body = unframe(value)
+        schema_id, _ = unframe(value)
     except NotFramedError as error:
         return reject(str(error))
     if schema_id != landing.schema.id:
-        batch.unknown.append(UnknownSchema(record, schema_id))
+        into.unknown.append(UnknownSchema(record, schema_id))
         return None
     origin = headers.get(ORIGIN_HEADER)
     if origin is None:
         return reject(f"there is no header `{ORIGIN_HEADER}`")
     if len(origin) != PACKED_BYTES:
         return reject(f"the header `{ORIGIN_HEADER}` has {len(origin)} bytes, not {PACKED_BYTES}")
-    if not value.startswith(columns.of(origin), _ID_END):
+    if not value.startswith(places[origin[_CHUNK_BYTES:]] + _chunk_columns(origin), _ID_END):
         return reject(f"the record's own origin is not the {Origin.unpack(origin)} of its header")
-    batch.rows.append(
-        Row(
-            origin,
-            body[:EVENT_ID_BYTES],
-            body,
-            by_event_id=not _LOOKED_UP_BY_ID.isdisjoint(headers),
-            astray=Origin.unpack(origin).partition != record.partition,
-            record=record,
-        )
-    )
+    replayed = 0 if _LOOKED_UP_BY_ID.isdisjoint(headers) else REPLAYED
+    into.rows.append(Row(origin, value, record, _doubt(origin, record.partition) | replayed))
     return None

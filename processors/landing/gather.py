@@ -50,10 +50,6 @@ class Gathered:
         """Return the position after the last record of each partition."""
         return {partition: records[-1].offset + 1 for partition, records in self.records.items() if records}
 
-    def of_topic(self, topic: str) -> list[Any]:
-        """Return a topic's records, partition by partition."""
-        return [record for tp, records in self.records.items() if tp.topic == topic for record in records]
-
 
 async def gather(consumer: AIOKafkaConsumer, limits: Limits) -> Gathered:
     """Return the next batch, or nothing when the log stays silent for a moment.

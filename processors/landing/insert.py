@@ -73,7 +73,7 @@ class Inserter:
         Raises RefusedError when the rows are at fault, MiscountedError, and ClickHouseError when it
         is not known whether any of them landed.
         """
-        block = self._container.splice([row.body for row in rows])
+        block = self._container.splice([row.value for row in rows])
         reach(CrashPoint.LANDER_BEFORE_INSERT)
         try:
             if self._embedded:

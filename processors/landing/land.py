@@ -9,7 +9,7 @@ from clickhouse_connect.driver.client import Client
 from processors.landing import readback
 from processors.landing.batch import Rejected, Row
 from processors.landing.insert import Inserter, insert_what_fits
-from processors.landing.suspects import HighWater, Landed, decide, suspects
+from processors.landing.suspects import Decision, HighWater, Landed, Spread, decide, suspects
 from processors.landing.tables import Landing
 from schemas.crash_points import CrashPoint, reach
 from schemas.metrics import LanderMetrics
@@ -51,10 +51,14 @@ class TableLander:
 
     def _land(self, client: Client, rows: Sequence[Row], query_id: str) -> LandedRows:
         table = self.landing.table
-        if unknown := self._marks.unknown(rows):
+        spread = Spread.of(rows)
+        if unknown := self._marks.unknown(spread):
             self._marks.learn(readback.high_water(client, table, unknown))
-        looked_up = suspects(rows, self._marks)
-        decision = decide(rows, self._look_up(client, looked_up))
+        looked_up = suspects(rows, spread, self._marks)
+        if spread.is_plain and not looked_up:
+            decision = Decision(list(rows), [])
+        else:
+            decision = decide(rows, self._look_up(client, looked_up))
         reach(CrashPoint.LANDER_AFTER_READBACK)
         rejected: list[Rejected] = []
         if decision.new:
@@ -63,7 +67,7 @@ class TableLander:
                 insert=lambda some: self._insert(client, some, query_id),
                 still_missing=lambda some: decide(some, self._look_up(client, some)).new,
             )
-        self._marks.raise_to(rows)
+        self._marks.raise_to(spread)
         inserted = len(decision.new) - len(rejected)
         self._metrics.rows.labels(table).inc(inserted)
         self._metrics.repeats.labels(table).inc(len(decision.repeats))

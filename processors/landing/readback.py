@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 
 from clickhouse_connect.driver.client import Client
 
-from processors.landing.batch import Row
+from processors.landing.batch import REPLAYED, Row
 from processors.landing.suspects import PREFIX_BYTES, Landed, Prefix
 from schemas.origin import Origin
 
@@ -48,7 +48,7 @@ def landed(client: Client, table: str, suspects: Sequence[Row]) -> Landed:
             found = _query(client, table, where)
             event_ids.update((origin, event_id) for origin, event_id in found if origin in wanted)
     origins: dict[bytes, bytes] = {}
-    for some_ids in _pieces(sorted({row.event_id for row in suspects if row.by_event_id}), _IDS_A_QUERY):
+    for some_ids in _pieces(sorted({row.event_id for row in suspects if row.doubt & REPLAYED}), _IDS_A_QUERY):
         literals = ", ".join(f"unhex('{event_id.hex()}')" for event_id in some_ids)
         found = _query(client, table, f"event_id_bytes IN ({literals})")
         origins.update((event_id, origin) for origin, event_id in found)

@@ -4,18 +4,19 @@ The log's coordinates only grow: a row whose origin is above all that landed of 
 new, and needs no look at the store. All others are looked up, exactly.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from processors.landing.batch import Row
-from schemas.origin import REFUSED_AT_GATEWAY_LOG, Origin
+from processors.landing.batch import REPLAYED, Row
+from schemas.origin import PACKED_BYTES, REFUSED_AT_GATEWAY_LOG, Origin
 
 Prefix = bytes
 """The first bytes of a packed origin: log and partition."""
 
 PREFIX_BYTES: Final = 5
-_GATEWAY: Final = REFUSED_AT_GATEWAY_LOG
+_ABOVE_ALL: Final = b"\xff" * (PACKED_BYTES + 1)
 
 
 class LogReplacedError(Exception):
@@ -38,6 +39,34 @@ class Decision:
     repeats: list[Row]
 
 
+@dataclass(frozen=True)
+class Spread:
+    """From where to where the origins of a batch reach, per log and partition.
+
+    Whether a batch needs a closer look is told by this, not row by row (0.3 against 1.3 µs a row).
+    """
+
+    lowest: dict[Prefix, bytes]
+    highest: dict[Prefix, bytes]
+    is_plain: bool
+    """No row is in doubt, and no origin stands in the batch twice."""
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> "Spread":
+        """Measure a batch."""
+        origins = sorted([row[0] for row in rows])
+        lowest: dict[Prefix, bytes] = {}
+        highest: dict[Prefix, bytes] = {}
+        at = 0
+        while at < len(origins):
+            prefix = origins[at][:PREFIX_BYTES]
+            end = bisect_left(origins, prefix + _ABOVE_ALL, at)
+            lowest[prefix], highest[prefix] = origins[at], origins[end - 1]
+            at = end
+        is_plain = len(set(origins)) == len(origins) and not any(row.doubt for row in rows)
+        return cls(lowest, highest, is_plain)
+
+
 class HighWater:
     """The highest origin landed, per log and partition; unknown until it is read from the store."""
 
@@ -48,31 +77,33 @@ class HighWater:
         """Know nothing: after a new assignment, or an insert that may or may not have happened."""
         self._marks.clear()
 
-    def unknown(self, rows: Iterable[Row]) -> list[Prefix]:
-        """Return the log and partition of each row whose mark must be read first."""
-        met = {row.origin[:PREFIX_BYTES] for row in rows}
-        return sorted(prefix for prefix in met if prefix[0] != _GATEWAY and prefix not in self._marks)
+    def unknown(self, spread: Spread) -> list[Prefix]:
+        """Return the logs and partitions whose marks must be read first.
+
+        What was refused at the gateway comes as replays only and in no order: it is always looked up.
+        """
+        return [p for p in spread.lowest if p[0] != REFUSED_AT_GATEWAY_LOG and p not in self._marks]
 
     def learn(self, marks: Mapping[Prefix, bytes]) -> None:
         """Take what the store says; an empty value means that nothing landed."""
         self._marks.update(marks)
 
-    def raise_to(self, rows: Iterable[Row]) -> None:
-        """Rows have landed. Replays count too: a mark below something that landed would be a lie."""
-        for row in rows:
-            prefix = row.origin[:PREFIX_BYTES]
-            if row.origin > self._marks.get(prefix, b"\xff"):
-                self._marks[prefix] = row.origin
+    def raise_to(self, spread: Spread) -> None:
+        """A batch has landed. Replays count too: a mark below something that landed would be a lie."""
+        for prefix, origin in spread.highest.items():
+            if origin > self.of(prefix):
+                self._marks[prefix] = origin
 
-    def is_above(self, row: Row) -> bool:
-        """Tell whether nothing with this row's origin can have landed."""
-        mark = self._marks.get(row.origin[:PREFIX_BYTES])
-        return mark is not None and row.origin > mark
+    def of(self, prefix: Prefix) -> bytes:
+        """Return the mark, above all origins where it is unknown: then every row is a suspect."""
+        return self._marks.get(prefix, _ABOVE_ALL)
 
 
-def suspects(rows: Sequence[Row], marks: HighWater) -> list[Row]:
+def suspects(rows: Sequence[Row], spread: Spread, marks: HighWater) -> list[Row]:
     """Return the rows that must be looked up in the store."""
-    return [row for row in rows if row.by_event_id or row.astray or not marks.is_above(row)]
+    if spread.is_plain and all(lowest > marks.of(prefix) for prefix, lowest in spread.lowest.items()):
+        return []
+    return [row for row in rows if row.doubt or row.origin <= marks.of(row.origin[:PREFIX_BYTES])]
 
 
 def decide(rows: Sequence[Row], landed: Landed) -> Decision:
@@ -85,19 +116,18 @@ def decide(rows: Sequence[Row], landed: Landed) -> Decision:
     seen: dict[bytes, bytes] = {}
     seen_ids: set[bytes] = set()
     for row in rows:
+        event_id = row.event_id
         owner = landed.event_ids.get(row.origin) or seen.get(row.origin)
-        if owner is not None and owner != row.event_id:
+        if owner is not None and owner != event_id:
             raise LogReplacedError(
-                f"origin {Origin.unpack(row.origin)} of event {row.event_id.hex()} is already that of event "
+                f"origin {Origin.unpack(row.origin)} of event {event_id.hex()} is already that of event "
                 f"{owner.hex()}: the log was replaced or rewound under a store that holds its earlier events"
             )
-        repeated = owner is not None or (
-            row.by_event_id and (row.event_id in landed.origins or row.event_id in seen_ids)
-        )
-        if repeated:
+        known = row.doubt & REPLAYED and (event_id in landed.origins or event_id in seen_ids)
+        if owner is not None or known:
             decision.repeats.append(row)
             continue
         decision.new.append(row)
-        seen[row.origin] = row.event_id
-        seen_ids.add(row.event_id)
+        seen[row.origin] = event_id
+        seen_ids.add(event_id)
     return decision
