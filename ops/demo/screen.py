@@ -117,7 +117,7 @@ def _latest(state: State) -> RenderableType:
     for shown_exposure in list(state.latest)[-8:]:
         group = shown_exposure.get("group_name") or shown_exposure.get("rule_id") or ""
         name = " ".join(filter(None, [shown_exposure.get("name"), shown_exposure.get("parameter")]))
-        value = str(shown_exposure.get("value") or "")
+        value = str(shown_exposure.get("value") or "") if shown_exposure.get("kind") == "gate" else ""
         table.add_row(Text(str(shown_exposure.get("unit_id", "")), style="cyan"), Text(name), Text(f"{group} {value}"))
     return table
 
