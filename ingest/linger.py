@@ -168,13 +168,21 @@ class Linger:
         tickets = self._tickets
         while tickets and (tickets[0].settled.done() or tickets[0].due_s <= now_s):
             tickets.popleft().fail()
-        late_s = now_s - ANSWER_DEADLINE_S
         on_their_way = [queue for queue in self._queues.values() if queue.sent_at_s]
-        self._stalled = frozenset(queue.partition for queue in on_their_way if queue.sent_at_s < late_s)
+        self._note_stalled(on_their_way, now_s - ANSWER_DEADLINE_S)
         for queue in on_their_way:
             queue.waiting = [waiting for waiting in queue.waiting if not waiting[1].settled.done()]
         more = tickets or on_their_way
         self._sweep_handle = self._loop.call_later(_SWEEP_S, self._sweep) if more else None
+
+    def _note_stalled(self, on_their_way: Sequence[_Queue], late_s: float) -> None:
+        stalled = frozenset(queue.partition for queue in on_their_way if queue.sent_at_s < late_s)
+        if stalled != self._stalled:
+            self._stalled = stalled
+            if stalled:
+                log.warning("log_does_not_acknowledge", partitions=sorted(stalled))
+            else:
+                log.info("log_acknowledges_again")
 
 
 def take(waiting: list[Waiting]) -> tuple[list[Waiting], list[Waiting]]:

@@ -1,0 +1,384 @@
+"""The gateway against a real broker: what 202 means, and what happens when the log goes away."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from support.brokers import run_apart
+from support.ports import free_port_block
+
+from ingest.config import GatewayConfig
+from ingest.gateway import Gateway
+from ingest.protocol import GatewayProtocol
+from ops.http_server import HttpServer, bind
+from ops.settings import Settings
+from ops.stack.broker import Broker
+from ops.topics import ensure_topics
+from schemas import avro, chunk, keys, specs
+from schemas.ids import partition_key, partition_of
+from schemas.kafka import PRODUCER, KafkaConnection
+from schemas.keys import KeyKind
+from schemas.limits import ANSWER_DEADLINE_S
+from schemas.metrics import GatewayMetrics
+from schemas.topics import CONFIG_SPECS, DLQ_INGEST, EVENTS_RAW, KEYS
+
+PARTITIONS = 4
+PATIENCE_S = 60.0
+BUSY_S = 1.0
+"""What a machine that runs all the tests at once may add to a time that is measured from outside."""
+SPECS = Path(__file__).parents[1].joinpath("data", "specs.json").read_bytes()
+
+
+class Running:
+    """A gateway that serves, and the log behind it."""
+
+    def __init__(self, connection: KafkaConnection) -> None:
+        self.connection = connection
+        self.gateway = Gateway(GatewayConfig(connection), GatewayMetrics())
+        self.server = HttpServer(self.gateway.app, bind("127.0.0.1", 0, "X"), protocol=GatewayProtocol)
+        self.key = keys.generate(KeyKind.SECRET)
+        self.url = f"http://127.0.0.1:{self.server.port}"
+        self.http = httpx.AsyncClient(base_url=self.url, headers={"statsig-api-key": self.key}, timeout=PATIENCE_S)
+
+    async def write(self, topic: str, key: bytes, value: bytes) -> None:
+        producer = AIOKafkaProducer(**self.connection.client_settings(), **PRODUCER)
+        await producer.start()
+        try:
+            await producer.send_and_wait(topic, value, key=key)
+        finally:
+            await producer.stop()
+
+    async def know(self, key: str, kind: KeyKind = KeyKind.SECRET, **changes: Any) -> None:
+        made = keys.record_of(key, kind, "default", "production", int(time.time() * 1000))
+        fields = {name: getattr(made, name) for name in made.__struct_fields__}
+        record = keys.KeyRecord(**{**fields, **changes})
+        await self.write(KEYS, record.key_hash.encode(), keys.encode(record))
+
+    async def records(self, topic: str) -> list[Any]:
+        consumer = AIOKafkaConsumer(**self.connection.client_settings(), auto_offset_reset="earliest")
+        await consumer.start()
+        try:
+            partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+            consumer.assign(partitions)
+            ends = await consumer.end_offsets(partitions)
+            found: list[Any] = []
+            while any([await consumer.position(at) < ends[at] for at in partitions]):
+                for batch in (await consumer.getmany(timeout_ms=200)).values():
+                    found += batch
+            return found
+        finally:
+            await consumer.stop()
+
+    async def events(self) -> list[bytes]:
+        """Return this gateway's events in the log, found by its key."""
+        key_id = keys.record_of(self.key, KeyKind.SECRET, "", "", 0).key_id
+        return [
+            bytes(event)
+            for record in await self.records(EVENTS_RAW)
+            for part in chunk.decode(record.value).requests
+            if part.key_id == key_id
+            for event in part.events
+        ]
+
+    async def post(self, *events: bytes) -> httpx.Response:
+        return await self.http.post("/v1/log_event", content=b'{"events":[' + b",".join(events) + b"]}")
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            result = condition()
+            if await result if asyncio.iscoroutine(result) else result:
+                return
+            await asyncio.sleep(0.05)
+
+
+def event(number: int) -> bytes:
+    return b'{"eventName":"purchase","user":{"userID":"u-%d"},"time":1767225600000,"value":%d}' % (number, number)
+
+
+async def start(connection: KafkaConnection) -> Running:
+    running = Running(connection)
+    await running.gateway.start()
+    await running.server.start()
+    return running
+
+
+async def stop(running: Running) -> None:
+    await running.http.aclose()
+    await running.server.stop()
+    await running.gateway.stop()
+
+
+@pytest.fixture
+async def running(broker: KafkaConnection) -> AsyncIterator[Running]:
+    made = await start(broker)
+    await made.know(made.key)
+    await until(lambda: not made.gateway.readiness())
+    await until(lambda: made.gateway._directory.find(made.key.encode(), 0))
+    yield made
+    await stop(made)
+
+
+async def test_what_is_acknowledged_is_in_the_log_byte_for_byte(running: Running) -> None:
+    sent = [event(number) for number in range(50)] + [event(7)]
+    assert (await running.post(*sent)).status_code == 202
+    assert sorted(await running.events()) == sorted(sent)
+
+
+async def test_records_are_in_the_partition_of_their_device_and_say_how_many_they_hold(running: Running) -> None:
+    await running.post(*[event(number) for number in range(50)])
+    for record in await running.records(EVENTS_RAW):
+        parts = chunk.decode(record.value).requests
+        headers = dict(record.headers)
+        assert headers["chunk"] == chunk.VERSION
+        assert int(headers["n"]) == sum(len(part.events) for part in parts)
+        assert record.timestamp_type == 1  # LogAppendTime: claims live by it
+        for part in parts:
+            for raw in part.events:
+                stable_id = json.loads(bytes(part.statsigMetadata)).get("stableID") or ""
+                assert partition_of(partition_key(bytes(raw), stable_id), PARTITIONS) == record.partition
+
+
+async def test_requests_of_one_moment_share_records(running: Running) -> None:
+    before = len(await running.records(EVENTS_RAW))
+    answers = await asyncio.gather(*(running.post(event(number)) for number in range(200)))
+    assert {answer.status_code for answer in answers} == {202}
+    assert len(await running.records(EVENTS_RAW)) - before < 200
+    assert sorted(await running.events()) == sorted(event(number) for number in range(200))
+
+
+async def test_a_refused_event_is_in_the_dead_letters_before_the_answer(running: Running) -> None:
+    bad = b'{"eventName":"purchase","user":{"userID":"u-1"},"value":"\\ud800"}'
+    answer = await running.post(event(1), bad, event(2))
+    assert answer.json() == {"success": True, "refused": [{"index": 1, "reason": "malformed_event"}]}
+    letters = [
+        avro.DEAD_LETTER.decode(record.value[avro.FRAME_BYTES :]) for record in await running.records(DLQ_INGEST)
+    ]
+    (letter,) = [found for found in letters if found["request_id"] == answer.headers["x-headrace-request-id"]]
+    assert letter["original"] == bad
+    assert sorted(await running.events()) == [event(1), event(2)]
+
+
+async def test_a_large_dead_letter_is_taken_whole(running: Running) -> None:
+    large = b'{"eventName":"' + b"x" * 7_000_000 + b'"}'
+    assert (await running.post(large)).status_code == 202
+    letters = [
+        avro.DEAD_LETTER.decode(record.value[avro.FRAME_BYTES :]) for record in await running.records(DLQ_INGEST)
+    ]
+    assert large in [letter["original"] for letter in letters]
+
+
+async def test_a_full_request_is_taken_whole(running: Running) -> None:
+    padding = b"x" * 1500
+    sent = [event(number)[:-1] + b',"pad":"' + padding + b'"}' for number in range(5000)]
+    assert (await running.post(*sent)).status_code == 202
+    assert sorted(await running.events()) == sorted(sent)
+
+
+async def test_keys_take_effect_while_the_gateway_runs(running: Running) -> None:
+    async def status(key: str) -> int:
+        return (
+            await running.http.post("/v1/log_event", content=b'{"events":[]}', headers={"statsig-api-key": key})
+        ).status_code
+
+    new = keys.generate(KeyKind.SECRET)
+    assert await status(new) == 401
+
+    async def becomes(wanted: int) -> bool:
+        return await status(new) == wanted
+
+    began_s = time.monotonic()
+    await running.know(new)
+    await until(lambda: becomes(202))
+    await running.know(new, revoked_at=1)
+    await until(lambda: becomes(401))
+    assert time.monotonic() - began_s < 20
+
+
+async def test_specs_are_served_once_they_are_pushed(running: Running) -> None:
+    document = {**json.loads(SPECS), "time": int(time.time() * 1000)}
+    await running.write(CONFIG_SPECS, specs.record_key("default", document["time"]), json.dumps(document).encode())
+
+    async def served() -> bool:
+        answer = await running.http.get("/v1/download_config_specs")
+        return answer.status_code == 200 and answer.json()["time"] >= document["time"]
+
+    await until(served)
+
+
+SDK_PROGRAM = """
+import sys
+from statsig_python_core import Statsig, StatsigOptions, StatsigUser
+base, key = sys.argv[1:]
+options = StatsigOptions()
+options.specs_url = base + "/v2/download_config_specs"
+options.log_event_url = base + "/v1/log_event"
+options.id_lists_url = base + "/v1/get_id_lists"
+options.output_log_level = "none"
+statsig = Statsig(key, options)
+statsig.initialize().wait()
+user = StatsigUser(user_id="sdk-user", private_attributes={"secret_plan": "gold"})
+print(statsig.check_gate(user, "gate_public"), statsig.get_experiment(user, "button_color_exp").rule_id)
+statsig.log_event(user, "sdk_purchase", 12.5, {"sku": "SKU-1"})
+statsig.shutdown().wait()
+"""
+
+
+async def test_a_real_sdk_initialises_here_and_its_events_arrive(running: Running) -> None:
+    document = {**json.loads(SPECS), "time": int(time.time() * 1000)}
+    await running.write(CONFIG_SPECS, specs.record_key("default", document["time"]), json.dumps(document).encode())
+    await until(lambda: running.gateway._shelf.find("default", "dcs-v2", document["time"] - 1, ""))
+    # The SDK reports its own exceptions to a host of its vendor; nothing here may leave the machine.
+    quiet = {**os.environ, "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
+    program = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SDK_PROGRAM, running.url, running.key, stdout=subprocess.PIPE, env=quiet
+    )
+    async with asyncio.timeout(PATIENCE_S):
+        printed, _ = await program.communicate()
+    gate, rule_id = printed.decode().split()
+    assert (program.returncode, gate) == (0, "True")
+    events = [json.loads(raw) for raw in await running.events()]
+    by_name = {found["eventName"]: found for found in events}
+    assert by_name["sdk_purchase"]["value"] == 12.5
+    assert by_name["statsig::gate_exposure"]["metadata"]["gate"] == "gate_public"
+    assert by_name["statsig::config_exposure"]["metadata"]["ruleID"] == rule_id
+    assert running.key not in json.dumps(events)  # it stands in the diagnostics that the SDK sends
+    assert "gold" not in json.dumps(events)
+
+
+class KillableBroker:
+    """A broker of this test alone that may be killed and started again over the same files."""
+
+    def __init__(self, folder: Path) -> None:
+        self._broker = Broker(folder, free_port_block(2), Settings().cache_dir)
+        self._command = run_apart(self._broker.prepare()).command
+        self._process: subprocess.Popen[bytes] | None = None
+        self.connection = self._broker.connection
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture
+def killable(tmp_path: Path) -> Iterator[KillableBroker]:
+    made = KillableBroker(tmp_path)
+    made.start()
+    yield made
+    made.kill()
+
+
+async def until_topics(connection: KafkaConnection) -> None:
+    async def made() -> bool:
+        try:
+            await ensure_topics(connection, PARTITIONS, store_log=0)
+        except Exception:  # noqa: BLE001 - the broker is coming up, and says so in many ways
+            return False
+        return True
+
+    await until(made)
+
+
+async def answered(running: Running, number: int) -> tuple[int, float]:
+    began_s = time.monotonic()
+    status = (await running.post(event(number))).status_code
+    return status, time.monotonic() - began_s
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+async def test_without_the_log_requests_are_503_in_time_and_202_again_after_it(
+    killable: KillableBroker, how: int
+) -> None:
+    await until_topics(killable.connection)
+    running = await start(killable.connection)
+    try:
+        await running.know(running.key)
+        await until(lambda: running.gateway._directory.find(running.key.encode(), 0))
+        await until(lambda: not running.gateway.readiness())
+        statuses = {0: (await answered(running, 0))[0]}
+        assert statuses[0] == 202
+
+        killable.kill() if how == signal.SIGKILL else killable.signal(signal.SIGSTOP)
+        away = dict(zip(range(1, 41), await asyncio.gather(*(answered(running, n) for n in range(1, 41))), strict=True))
+        assert {status for status, _ in away.values()} == {503}
+        assert max(taken_s for _, taken_s in away.values()) <= ANSWER_DEADLINE_S + BUSY_S
+        await until(lambda: "log" in running.gateway.readiness())
+        status, taken_s = await answered(running, 41)
+        assert status == 503
+        assert taken_s < ANSWER_DEADLINE_S / 2 + BUSY_S  # known to be away: nobody waits for it
+        statuses |= {number: status for number, (status, _) in away.items()} | {41: status}
+
+        killable.start() if how == signal.SIGKILL else killable.signal(signal.SIGCONT)
+        number = 42
+        async with asyncio.timeout(PATIENCE_S):
+            while (status := (await answered(running, number))[0]) != 202:
+                statuses[number] = status
+                number += 1
+                await asyncio.sleep(0.1)
+        statuses[number] = status
+        await until(lambda: not running.gateway.readiness())
+
+        landed = await running.events()
+        assert len(set(landed)) == len(landed)
+        assert {event(n) for n, status in statuses.items() if status == 202} <= set(landed)
+        assert set(landed) <= {event(n) for n in statuses}
+    finally:
+        await stop(running)
+
+
+@pytest.mark.slow
+async def test_a_gateway_that_starts_before_its_log_waits_for_it(killable: KillableBroker) -> None:
+    running = await start(killable.connection)
+    try:
+        answer = await running.post(event(1))
+        assert (answer.status_code, answer.json()["reason"]) == (503, "keys_not_ready")
+        assert {"log", "keys", "specs"} <= set(running.gateway.readiness())
+        await until_topics(killable.connection)
+        await running.know(running.key)
+        await until(lambda: not running.gateway.readiness())
+        await until(lambda: running.gateway._directory.find(running.key.encode(), 0))
+        assert (await answered(running, 1))[0] == 202
+    finally:
+        await stop(running)
+
+
+@pytest.mark.slow
+async def test_a_gateway_stops_while_the_log_is_away(killable: KillableBroker) -> None:
+    await until_topics(killable.connection)
+    running = await start(killable.connection)
+    await running.know(running.key)
+    await until(lambda: not running.gateway.readiness())
+    await until(lambda: running.gateway._directory.find(running.key.encode(), 0))
+    killable.kill()
+    waiting = asyncio.create_task(running.post(event(1)))
+    await asyncio.sleep(0.1)
+    began_s = time.monotonic()
+    stopping = asyncio.create_task(running.server.stop())
+    assert (await waiting).status_code == 503
+    await stopping
+    await running.gateway.stop()
+    await running.http.aclose()
+    assert time.monotonic() - began_s < 10
