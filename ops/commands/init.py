@@ -4,11 +4,9 @@ from typing import Annotated
 
 import msgspec
 import typer
-from aiokafka.errors import KafkaError
-from clickhouse_connect.driver.exceptions import Error as StoreError
 
 from ops.output import ExitCode, fail, print_json, read_settings
-from ops.processes.init import initialise
+from ops.processes.init import INIT_ERRORS, initialise, remedy_of
 from ops.topics import TopicsError
 from schemas.migrations import ChangedMigrationError
 
@@ -27,18 +25,10 @@ def register(app: typer.Typer) -> None:
         settings = read_settings()
         try:
             record = initialise(settings, _PATIENCE_S)
-        except TopicsError as error:
-            fail(str(error), error.remedy)
-        except ChangedMigrationError as error:
-            fail(str(error), "Install the version of headrace that this store was made with, or a later one.")
-        except (TimeoutError, KafkaError, OSError) as error:
-            fail(str(error), "Start Kafka, or correct HEADRACE_KAFKA_BOOTSTRAP.", ExitCode.UNREACHABLE)
-        except StoreError as error:
-            fail(
-                f"The store cannot be used: {error}",
-                "Correct HEADRACE_CLICKHOUSE, or stop the stack that holds HEADRACE_DATA_DIR.",
-                ExitCode.UNREACHABLE,
-            )
+        except INIT_ERRORS as error:
+            is_refusal = isinstance(error, (TopicsError, ChangedMigrationError))
+            code = ExitCode.FAILED if is_refusal else ExitCode.UNREACHABLE
+            fail(str(error) or repr(error), remedy_of(error), code)
         if as_json:
             print_json(msgspec.to_builtins(record))
         else:

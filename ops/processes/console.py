@@ -1,7 +1,6 @@
 """The console process: the page, its API, and the live stream."""
 
 from console.console import Console, ConsoleConfig
-
 from ops.http_server import HttpServer, bind
 from ops.processes import lifecycle
 from ops.processes.stage import Stage

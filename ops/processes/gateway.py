@@ -2,7 +2,7 @@
 
 from ingest.config import GatewayConfig
 from ingest.gateway import Gateway
-
+from ingest.protocol import GatewayProtocol
 from ops.http_server import HttpServer, bind
 from ops.processes import lifecycle
 from ops.settings import Settings
@@ -19,7 +19,7 @@ def compose(settings: Settings) -> lifecycle.Composition:
     )
     gateway = Gateway(config, GatewayMetrics())
     listener = bind(settings.host, settings.gateway_port, "HEADRACE_GATEWAY_PORT")
-    return lifecycle.Composition([gateway], [HttpServer(gateway.app, listener)])
+    return lifecycle.Composition([gateway], [HttpServer(gateway.app, listener, protocol=GatewayProtocol)])
 
 
 def run(settings: Settings) -> int:

@@ -26,6 +26,9 @@ log = structlog.get_logger()
 KAFKA_PATIENCE_S: Final = 90
 _POLL_S: Final = 0.1
 
+INIT_ERRORS: Final = (TopicsError, KafkaError, StoreError, migrations.ChangedMigrationError, TimeoutError, OSError)
+"""What `initialise` raises when something outside is wrong."""
+
 _LARGEST_LOG: Final = "SELECT max(origin_log) FROM {table} WHERE origin_log < {refused}"
 _LANDING_TABLES: Final = ("exposures", "custom_events")
 
@@ -60,7 +63,7 @@ async def wait_for_kafka(connection: KafkaConnection, patience_s: float) -> None
 def initialise(settings: Settings, kafka_patience_s: float = KAFKA_PATIENCE_S) -> LogRecord:
     """Bring store and topics to what this version needs; repeating it changes nothing.
 
-    Raises what `prepare_store`, `wait_for_kafka` and `ops.topics.ensure_topics` raise.
+    Raises `INIT_ERRORS`.
     """
     store_log = prepare_store(settings.store)
 
@@ -71,13 +74,24 @@ def initialise(settings: Settings, kafka_patience_s: float = KAFKA_PATIENCE_S) -
     return asyncio.run(topics())
 
 
+def remedy_of(error: Exception) -> str:
+    """Return what to do about an error of `initialise`."""
+    if isinstance(error, TopicsError):
+        return error.remedy
+    if isinstance(error, migrations.ChangedMigrationError):
+        return "Install the version of headrace that made this store, or start with another HEADRACE_DATA_DIR."
+    if isinstance(error, StoreError):
+        return "Correct HEADRACE_CLICKHOUSE, or stop the stack that holds HEADRACE_DATA_DIR."
+    return "Start Kafka, or correct HEADRACE_KAFKA_BOOTSTRAP or HEADRACE_KAFKA_PORT."
+
+
 def run(settings: Settings) -> int:
     """Initialise as a child of the stack; return the exit code."""
     logs.configure(settings.log_level, "init")
     try:
         record = initialise(settings)
-    except (TopicsError, KafkaError, StoreError, migrations.ChangedMigrationError, TimeoutError, OSError) as error:
-        log.critical("init_failed", error=str(error) or repr(error), remedy=getattr(error, "remedy", ""))
+    except INIT_ERRORS as error:
+        log.critical("init_failed", error=str(error) or repr(error), remedy=remedy_of(error))
         return 1
     log.info("initialised", log=record.log, topic_id=record.topic_id, partitions=record.partitions)
     return 0

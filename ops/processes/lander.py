@@ -1,10 +1,9 @@
 """The lander process: exposures and custom events in, rows of the store out."""
 
-from processors.lander import Lander, LanderConfig
-
 from ops.processes import lifecycle
 from ops.processes.stage import Stage
 from ops.settings import Settings
+from processors.lander import Lander, LanderConfig
 from schemas.metrics import LanderMetrics
 
 

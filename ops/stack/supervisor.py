@@ -18,6 +18,7 @@ from typing import Final
 
 from ops.stack import child
 from ops.stack.errors import StackError
+from ops.stack.last_words import last_words
 from ops.stack.pids import ProcessId, identify
 
 Report = Callable[[str], None]
@@ -27,7 +28,6 @@ _BACK_OFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _STEADY_S: Final = 30
 """A child that lived this long has earned a fast restart again."""
 _STARTS_BEFORE_GIVING_UP: Final = 3
-_LAST_LINES: Final = 8
 _LOG_KEPT_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -74,6 +74,7 @@ class _Child:
     def __init__(self, spec: ChildSpec, log_path: Path) -> None:
         self.spec = spec
         self.log_path = log_path
+        self.log_began_bytes = 0
         self.process: asyncio.subprocess.Process | None = None
         self.id: ProcessId | None = None
         self.has_been_ready = asyncio.Event()
@@ -168,6 +169,7 @@ class Supervisor:
         self._on_event(StackEvent(EventKind.STARTING, spec.name))
         _keep_small(starting.log_path)
         with starting.log_path.open("ab") as output:
+            starting.log_began_bytes = output.tell()
             spawning = asyncio.ensure_future(
                 asyncio.create_subprocess_exec(
                     *(sys.executable, "-I", "-S", child.__file__, str(os.getpid()), *spec.command),
@@ -195,8 +197,8 @@ class Supervisor:
             process = await self._spawn(living)
             code = await self._watch(living, process)
             self._forget(living)
-            lines = " | ".join(_last_lines(living.log_path)[-2:])
-            self._on_event(StackEvent(EventKind.DIED, living.spec.name, f"{_exit_of(code)}: {lines}"))
+            words = " | ".join([_exit_of(code), *last_words(living.log_path, living.log_began_bytes, lines=1)])
+            self._on_event(StackEvent(EventKind.DIED, living.spec.name, words))
             deaths = 1 if time.monotonic() - began > _STEADY_S else deaths + 1
             if not living.has_been_ready.is_set() and deaths >= _STARTS_BEFORE_GIVING_UP:
                 raise _failure(living, f"{living.spec.name} does not come up ({_exit_of(code)})")
@@ -236,23 +238,14 @@ class Supervisor:
 
 
 def _failure(failed: _Child, message: str) -> StackError:
-    lines = "\n".join(_last_lines(failed.log_path))
-    return StackError(f"{message}\n{lines}" if lines else message, f"Its whole log: {failed.log_path}")
+    lines = "".join(f"\n    {line}" for line in last_words(failed.log_path, failed.log_began_bytes))
+    return StackError(f"{message}{lines}", f"Its whole log: {failed.log_path}")
 
 
 def _exit_of(code: int | None) -> str:
     if code is None:
         return "still running"
     return f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
-
-
-def _last_lines(path: Path) -> list[str]:
-    try:
-        with path.open("rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - 8192))
-            return log.read().decode(errors="replace").splitlines()[-_LAST_LINES:]
-    except OSError:
-        return []
 
 
 def _keep_small(path: Path) -> None:

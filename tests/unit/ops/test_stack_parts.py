@@ -10,6 +10,7 @@ import pytest
 from ops.settings import Settings
 from ops.stack import jars, pids, record, toolchain
 from ops.stack.errors import InUseError, MissingPartError
+from ops.stack.last_words import last_words
 from ops.stack.local import environment_of, processes_for
 from ops.stack.pids import ProcessId, identify
 
@@ -114,3 +115,22 @@ def test_a_child_gets_the_very_settings_of_its_parent(monkeypatch: pytest.Monkey
 def test_the_embedded_engine_makes_lander_and_console_one_process(tmp_path: Path):
     assert processes_for(Settings(data_dir=tmp_path)) == ("gateway", "worker", "store")
     assert processes_for(Settings(clickhouse="http://127.0.0.1:8123")) == ("gateway", "worker", "lander", "console")
+
+
+def test_the_last_words_of_a_child_are_its_grave_ones_since_it_began(tmp_path: Path):
+    log = tmp_path / "init.log"
+    log.write_text('{"event":"old","level":"error"}\n')
+    began = log.stat().st_size
+    with log.open("a") as handle:
+        handle.write('{"event":"migration_applied","level":"info"}\n')
+        handle.write('{"event":"init_failed","level":"critical","error":"no space","remedy":"Make room."}\n')
+    assert last_words(log, began) == ["init failed: no space: Make room."]
+
+
+def test_the_last_words_of_a_program_that_is_not_ours_are_its_last_lines(tmp_path: Path):
+    log = tmp_path / "broker.log"
+    log.write_text("a\nb\n\nc\n")
+    assert last_words(log, lines=2) == ["b", "c"]
+    log.write_text("2026-11-21 ERROR KafkaServer the disk is full\n  at java.lang.Thread\n")
+    assert last_words(log) == ["2026-11-21 ERROR KafkaServer the disk is full"]
+    assert last_words(tmp_path / "none.log") == []
