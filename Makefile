@@ -1,12 +1,13 @@
 # The verbs of the project. `make help` tells what each does.
 SHELL := /bin/bash
-PYTHON ?= python3
+# The first that is new enough; the lock was compiled for 3.11, and serves later ones.
+PYTHON ?= $(or $(firstword $(foreach name,python3 python3.11 python3.12 python3.13,$(shell command -v $(name) > /dev/null && $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $(name)))),python3)
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-fast check format bench lock clean parts
+.PHONY: help install run test test-fast check format bench soak lock clean parts
 
 help: ## Say what each verb does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -16,18 +17,23 @@ install: $(VENV)/.installed ## Make .venv from requirements.lock
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@command -v $(PYTHON) > /dev/null || { echo "Python 3.11 or newer is missing: install it, or say where it is: make PYTHON=/path/to/python3" >&2; exit 3; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is $$($(PYTHON) -V 2>&1); Headrace needs 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 3; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment (on Debian: apt-get install python3-venv)" >&2; exit 3; }
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-run: install ## Start everything and let a real SDK run an experiment: make run ARGS="--events 5000 --exit"
+# What the first start would otherwise wait for: the broker's jars, and their classes laid out for the JVM.
+$(VENV)/.prepared: $(VENV)/.installed ops/stack/pom.xml
+	@$(BIN)/python -m ops.stack.prepare
+	@touch $@
+
+run: install $(VENV)/.prepared ## Start everything and let a real SDK run an experiment: make run ARGS="--events 5000 --exit"
 	@$(BIN)/headrace demo $(ARGS)
 
-test: install parts ## Run every test there is, on real parts
+test: install parts $(VENV)/.prepared ## Run every test there is, on real parts
 	$(BIN)/pytest $(ARGS)
 
-test-fast: install ## Run the tests of the daily loop (two minutes)
+test-fast: install $(VENV)/.prepared ## Run the tests of the daily loop (two minutes)
 	$(BIN)/pytest -m "not slow" $(ARGS)
 
 check: install ## Lint, formatting, types
@@ -39,8 +45,12 @@ format: install ## Put the source into its form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: install ## Measure CPU an event, throughput and latency through the whole stack
+bench: install $(VENV)/.prepared ## Measure CPU an event, throughput and latency through the whole stack
 	$(BIN)/python -m bench $(ARGS)
+
+ROUNDS ?= 10
+soak: install parts $(VENV)/.prepared ## Run the tests on real parts again and again, until one fails: make soak ROUNDS=10
+	@for round in $$(seq $(ROUNDS)); do echo "round $$round of $(ROUNDS)"; $(BIN)/pytest -q tests/integration $(ARGS) || exit; done
 
 lock: install ## Compile requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --all-extras --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 pyproject.toml --output-file requirements.lock

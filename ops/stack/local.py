@@ -3,7 +3,7 @@
 import asyncio
 import http.client
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -26,6 +26,19 @@ def processes_for(settings: Settings) -> tuple[str, ...]:
     """Return the processes of ours that a whole stack consists of."""
     store = ("store",) if settings.store.is_embedded else ("lander", "console")
     return ("gateway", "worker", *store)
+
+
+def ports_of(settings: Settings, processes: Sequence[str]) -> Iterator[tuple[str, int, str]]:
+    """Yield the (host, port, setting that changes it) that a stack with these processes takes."""
+    if settings.has_local_broker:
+        yield "127.0.0.1", settings.kafka_port, "HEADRACE_KAFKA_PORT"
+        yield "127.0.0.1", settings.kafka_port + 1, "HEADRACE_KAFKA_PORT"
+    if "gateway" in processes:
+        yield settings.host, settings.gateway_port, "HEADRACE_GATEWAY_PORT"
+    if "console" in processes or "store" in processes:
+        yield settings.host, settings.console_port, "HEADRACE_CONSOLE_PORT"
+    for name in processes:
+        yield settings.admin_host, settings.admin_port(name), "HEADRACE_ADMIN_PORT_BASE"
 
 
 class LocalStack:
@@ -111,18 +124,7 @@ class LocalStack:
                 self._on_event(StackEvent(EventKind.LEFTOVER_ENDED, name, f"process {process.pid}"))
 
     def _check_ports(self) -> None:
-        settings = self.settings
-        wanted: list[tuple[str, int, str]] = []
-        if settings.has_local_broker:
-            wanted += [("127.0.0.1", settings.kafka_port + n, "HEADRACE_KAFKA_PORT") for n in (0, 1)]
-        if "gateway" in self._processes:
-            wanted.append((settings.host, settings.gateway_port, "HEADRACE_GATEWAY_PORT"))
-        if {"console", "store"} & set(self._processes):
-            wanted.append((settings.host, settings.console_port, "HEADRACE_CONSOLE_PORT"))
-        wanted += [
-            (settings.admin_host, settings.admin_port(name), "HEADRACE_ADMIN_PORT_BASE") for name in self._processes
-        ]
-        for host, port, setting in wanted:
+        for host, port, setting in ports_of(self.settings, self._processes):
             try:
                 bind(host, port, setting).close()
             except PortUnavailableError as error:

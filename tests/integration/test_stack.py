@@ -12,6 +12,8 @@ from collections.abc import Callable
 import pytest
 from support.waiting import until
 
+from ops.commands.doctor import examine
+from ops.doctor.finding import Verdict
 from ops.settings import Settings
 from ops.stack import record
 from ops.stack.errors import InUseError
@@ -44,6 +46,10 @@ async def test_a_whole_stack_is_ready_restarts_what_dies_and_ends_with_its_super
         for name in ("gateway", "worker", "store"):
             assert why_not_ready("127.0.0.1", settings.admin_port(name)) == ""
         log = await current_log(settings.kafka)
+        findings = await asyncio.to_thread(lambda: list(examine(settings)))
+        assert [finding for finding in findings if finding.verdict is Verdict.BAD] == []
+        examined = {finding.part for finding in findings if finding.verdict is Verdict.OK}
+        assert examined >= {"stack", "gateway", "worker", "store", "kafka", "topics", "worker lag", "console"}
 
         os.kill(started["gateway"].pid, signal.SIGKILL)
         await until(lambda: _alive(settings).get("gateway") not in (None, started["gateway"]))

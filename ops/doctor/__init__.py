@@ -1,0 +1,1 @@
+"""What is installed, what runs, what is wrong, and how to mend it."""
