@@ -7,22 +7,24 @@ comes again, and the look-up finds what of it landed.
 
 import asyncio
 import contextlib
+import gc
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
-from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from processors.landing import batch, dead_letters, registry
+from processors.landing import batch, dead_letters, fence, registry
 from processors.landing.batch import Rejected, Row
+from processors.landing.fence import StaleError
 from processors.landing.gather import Gathered, Limits, gather
 from processors.landing.land import TableLander
+from processors.landing.positions import Positions
+from processors.landing.store_thread import StoreThread
 from processors.landing.tables import BY_TOPIC, LANDINGS
 from schemas import migrations, topics
 from schemas.crash_points import CrashPoint, reach
@@ -34,15 +36,24 @@ from schemas.store import StoreAddress
 
 log = structlog.get_logger()
 
-T = TypeVar("T")
-
 BATCH_BYTES: Final = 32 * MIB
 """Bytes of one insert at the most; with what the consumer fetches ahead, the lander's memory."""
 
 _FETCH_BYTES: Final = 2 * MIB
 _FETCH_WAIT_MS: Final = 100
 _SESSION_TIMEOUT_MS: Final = 10_000
+_REBALANCE_TIMEOUT_MS: Final = 90_000
+"""How long the group waits for an insert that is under way; longer than the store's time-out."""
+
+_POLL_INTERVAL_MS: Final = 7 * 24 * 3600 * 1000
+"""A store that is down for long must not cost the membership: heartbeats show that we live."""
+
 _BACK_OFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+_RETRY_S: Final = 1.0
+_SILENCE_S: Final = 30.0
+
+# With the default of 700 objects the collector walks the batch over and over (2.5 µs an event).
+_GC_THRESHOLDS: Final = (100_000, 20, 100)
 
 
 @dataclass(frozen=True)
@@ -59,8 +70,8 @@ class LanderTooOldError(Exception):
     """The log holds records of a schema that is newer than this code."""
 
 
-class _StaleError(Exception):
-    """The partitions were taken away while their batch was in hand; it comes again elsewhere."""
+class SilentConsumerError(KafkaError):  # type: ignore[misc]  # aiokafka has no types
+    """The consumer yields nothing although there is something to read."""
 
 
 class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -72,34 +83,37 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self.registry = metrics.registry
         self._limits = Limits(config.batch_rows, BATCH_BYTES, config.batch_ms / 1000)
         self._tables = {landing.topic: TableLander(landing, config.store.is_embedded, metrics) for landing in LANDINGS}
+        self._store = StoreThread(config.store)
+        self._positions = Positions()
+        self._pulse = fence.Pulse(_SESSION_TIMEOUT_MS / 1000)
         self._waiting_for = {"lander": "it has not been started"}
-        self._generation = 0
+        self._assignments = 0
+        self._settled = -1
         self._stopping = asyncio.Event()
         self._in_hand = asyncio.Lock()
         self._failure: asyncio.Future[BaseException] | None = None
-        self._work: asyncio.Task[None] | None = None
-        # One thread: the embedded engine's client serves one at a time, and so calls stay in order.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lander-store")
-        self._client: Client | None = None
-        self._consumer: AIOKafkaConsumer | None = None
-        self._producer: AIOKafkaProducer | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._consumer: Any = None
+        self._producer: Any = None
 
     # --- the stage's contract ------------------------------------------------------------------
 
     async def start(self) -> None:
         """Begin to land in the background; `readiness` tells how far it is."""
+        gc.set_threshold(*_GC_THRESHOLDS)
         self._failure = asyncio.get_running_loop().create_future()
         self._waiting_for = {"store": "it is being opened"}
-        self._work = asyncio.create_task(self._run(), name="lander")
+        self._tasks = [
+            asyncio.create_task(self._run(), name="lander"),
+            asyncio.create_task(self._beat(), name="lander:pulse"),
+        ]
 
     async def stop(self) -> None:
         """Land and commit what is in hand, leave the group, close the store."""
         self._waiting_for = {"lander": "it is stopping"}
         self._stopping.set()
-        if self._work is not None:
-            await asyncio.gather(self._work, return_exceptions=True)
-        await self._in_thread(self._close_client)
-        self._thread.shutdown()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._store.close()
 
     def readiness(self) -> dict[str, str]:
         """Return what is not ready yet, and why; {} when records are being landed."""
@@ -119,7 +133,7 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 await self._consume_until_disturbed()
         except Exception as error:  # noqa: BLE001 - whatever it is, going on could land wrong rows
             self._waiting_for = {"lander": str(error)}
-            log.critical("lander_failed", error=str(error))
+            log.critical("lander_failed", error=str(error), kind=type(error).__name__)
             if self._failure is not None and not self._failure.done():
                 self._failure.set_result(error)
 
@@ -129,21 +143,22 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             if self._stopping.is_set():
                 return
             try:
-                missing = await self._in_thread(self._missing_migrations)
+                missing = [migration.name for migration in await self._store.run(migrations.pending)]
             except (ClickHouseError, OSError) as error:
-                self._waiting_for = {"store": f"{error}; is another process using it, or is the server down?"}
+                self._waiting_for = {"store": f"{error}; does another process use it, or is the server down?"}
                 log.warning("store_unavailable", error=str(error))
             else:
                 if not missing:
                     return
-                self._waiting_for = {"store": f"migrations {missing} are not applied; run `headrace init`"}
+                self._waiting_for = {"store": f"{', '.join(missing)} is not applied; run `headrace init`"}
+                log.warning("store_not_migrated", missing=missing)
             await self._sleep(wait_s)
 
     async def _consume_until_disturbed(self) -> None:
         """Join the group and land batch after batch, until a stop or an error of the log."""
         self._waiting_for = {"kafka": f"no answer yet from {self._config.kafka.bootstrap}"}
         settings = self._config.kafka.client_settings()
-        self._consumer = consumer = AIOKafkaConsumer(
+        self._consumer = AIOKafkaConsumer(
             **settings,
             group_id=topics.LANDER_GROUP,
             enable_auto_commit=False,
@@ -152,85 +167,133 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             max_partition_fetch_bytes=_FETCH_BYTES,
             session_timeout_ms=_SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=_SESSION_TIMEOUT_MS // 3,
+            rebalance_timeout_ms=_REBALANCE_TIMEOUT_MS,
+            max_poll_interval_ms=_POLL_INTERVAL_MS,
         )
-        self._producer = producer = AIOKafkaProducer(**settings, **PRODUCER)
+        self._producer = AIOKafkaProducer(**settings, **PRODUCER)
         try:
-            await producer.start()
-            consumer.subscribe(list(BY_TOPIC), listener=self)
-            await consumer.start()
-            while not self._stopping.is_set():
-                await self._take_one_batch(consumer)
+            await self._producer.start()
+            self._consumer.subscribe(list(BY_TOPIC), listener=self)
+            await self._consumer.start()
+            await self._land_batches()
         except (KafkaError, OSError) as error:
-            self._waiting_for = {"kafka": f"{error!r}"}
+            self._waiting_for = {"kafka": repr(error)}
             log.warning("kafka_unavailable", error=repr(error))
-            await self._sleep(1.0)
+            await self._sleep(_RETRY_S)
         finally:
-            with contextlib.suppress(KafkaError, OSError):
-                await consumer.stop()
-            with contextlib.suppress(KafkaError, OSError):
-                await producer.stop()
+            for client in (self._consumer, self._producer):
+                with contextlib.suppress(KafkaError, OSError):
+                    await client.stop()
 
-    async def _take_one_batch(self, consumer: AIOKafkaConsumer) -> None:
-        generation = self._generation
-        gathered = await gather(consumer, self._limits)
-        if not gathered.count:
-            return
+    async def _land_batches(self) -> None:
+        clock = asyncio.get_running_loop().time
+        heard = clock()
+        while not self._stopping.is_set():
+            assignment = self._assignments
+            gathered = await gather(self._consumer, self._limits)
+            if gathered.count:
+                heard = clock()
+                await self._land_unless_stale(gathered, assignment)
+            elif clock() - heard > _SILENCE_S:
+                heard = clock()
+                await self._suspect_silence()
+
+    async def _suspect_silence(self) -> None:
+        """See whether there really is nothing to read: a consumer can go silent while it is alive.
+
+        (aiokafka #847, #625, #1037.) Raises SilentConsumerError.
+        """
+        partitions = self._consumer.assignment()
+        ends = await self._consumer.end_offsets(partitions)
+        positions = {partition: await self._consumer.position(partition) for partition in partitions}
+        if behind := [partition for partition in partitions if positions[partition] < ends[partition]]:
+            raise SilentConsumerError(f"nothing came for {_SILENCE_S:.0f} s although {behind} have records")
+        self._measure_lag(positions)
+
+    # --- one batch -----------------------------------------------------------------------------
+
+    async def _land_unless_stale(self, gathered: Gathered, assignment: int) -> None:
         reach(CrashPoint.LANDER_AFTER_CONSUME)
         async with self._in_hand:
             try:
-                await self._land(consumer, gathered, generation)
-            except _StaleError:
-                log.info("batch_given_up", records=gathered.count, why="the partitions were taken away")
+                self._check(assignment)
+                await self._expect(gathered)
+                await self._land(gathered, assignment)
+            except StaleError:
+                log.info("batch_given_up", records=gathered.count, why="its partitions were taken away")
+                await self._go_back(gathered)
 
-    async def _land(self, consumer: AIOKafkaConsumer, gathered: Gathered, generation: int) -> None:
-        rejected: list[Rejected] = []
+    async def _expect(self, gathered: Gathered) -> None:
+        """See that nothing was lost between the last batch, or the last commit, and this one."""
+        firsts = gathered.first_offsets()
+        for partition in self._positions.unknown(firsts):
+            committed = await self._consumer.committed(partition)
+            self._positions.learn(partition, committed, firsts[partition])
+        self._positions.check(firsts)
+
+    async def _go_back(self, gathered: Gathered) -> None:
+        """Read what was given up once more where the partition is still, or again, ours."""
+        for partition, first in gathered.first_offsets().items():
+            committed = await self._consumer.committed(partition)
+            if partition in self._consumer.assignment():
+                self._consumer.seek(partition, first if committed is None else committed)
+
+    async def _land(self, gathered: Gathered, assignment: int) -> None:
         read = {topic: batch.Batch() for topic in BY_TOPIC}
         for partition, records in gathered.records.items():
             batch.read(records, BY_TOPIC[partition.topic], into=read[partition.topic])
+        rejected: list[Rejected] = []
         for topic, found in read.items():
             rejected += found.rejected
             rejected += await self._judge_unknown(found.unknown)
-            rejected += await self._land_rows(consumer, topic, found.rows, generation)
+            rejected += await self._land_rows(self._tables[topic], found.rows, assignment)
         if rejected:
             await self._keep(rejected)
         reach(CrashPoint.LANDER_BEFORE_COMMIT)
-        await self._commit(consumer, gathered, generation)
+        await self._commit(gathered.next_offsets(), assignment)
 
-    async def _land_rows(
-        self, consumer: AIOKafkaConsumer, topic: str, rows: list[Row], generation: int
-    ) -> list[Rejected]:
+    async def _land_rows(self, table: TableLander, rows: list[Row], assignment: int) -> list[Rejected]:
         """Land rows, for as long as it takes and the partitions are ours."""
         if not rows:
             return []
-        table = self._tables[topic]
         for wait_s in _back_off():
             try:
-                landed = await self._in_thread(
-                    lambda: table.land(self._open_client(), rows, self._query_id(table.landing.table))
+                await self._settle()
+                landed = await self._store.run(
+                    lambda client: table.land(client, rows, permit=lambda name: self._permit(assignment, name))
                 )
             except (ClickHouseError, OSError) as error:
-                self._waiting_for = {"store": f"{error}"}
+                # Whether the insert happened is not known; the next try reads back first.
+                self._settled = -1
+                self._waiting_for = {"store": str(error)}
                 log.warning("insert_failed", table=table.landing.table, rows=len(rows), error=str(error))
-                # After an error a client may hand the rest of one answer to the next question.
-                await self._in_thread(self._close_client)
-                await self._wait_paused(consumer, wait_s, generation)
+                await self._wait_holding(wait_s, assignment)
             else:
                 self._waiting_for = {}
                 return landed.rejected
         raise AssertionError("retries do not end")
 
-    async def _wait_paused(self, consumer: AIOKafkaConsumer, wait_s: float, generation: int) -> None:
-        """Wait without reading on, and without being taken for dead by the group."""
-        partitions = consumer.assignment()
-        consumer.pause(*partitions)
-        try:
-            await self._sleep(wait_s)
-            if self._stopping.is_set():
-                raise _StaleError
-            self._check(generation)
-            await consumer.getmany(timeout_ms=0)
-        finally:
-            consumer.resume(*(partitions & consumer.assignment()))
+    async def _settle(self) -> None:
+        """On a shared server, end what is still being inserted by older generations, or by a lost request."""
+        group = self._consumer._coordinator
+        generation, member = group.generation, group.member_id
+        if not self._config.store.is_embedded and self._settled != generation:
+            await self._store.run(lambda client: fence.end_older(client, generation, member))
+        self._settled = generation
+
+    def _permit(self, assignment: int, table: str) -> str:
+        self._check(assignment)
+        if not self._pulse.is_alive():
+            raise StaleError
+        coordinator = self._consumer._coordinator
+        return fence.query_id(coordinator.generation, coordinator.member_id, table)
+
+    async def _wait_holding(self, wait_s: float, assignment: int) -> None:
+        """Wait with the batch in hand: nothing more is read, and heartbeats keep the membership."""
+        await self._sleep(wait_s)
+        self._check(assignment)
+        if self._stopping.is_set():
+            raise StaleError
 
     async def _judge_unknown(self, unknown: list[batch.UnknownSchema]) -> list[Rejected]:
         """Return the records whose schema nobody knows. Raises LanderTooOldError."""
@@ -249,26 +312,26 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         ]
 
     async def _keep(self, rejected: list[Rejected]) -> None:
-        assert self._producer is not None
         await dead_letters.publish(self._producer, rejected, time.time_ns() // 1_000_000)
         for one in rejected:
             self._metrics.dead_letters.labels(one.reason.value).inc()
         log.warning("dead_letters", count=len(rejected), first=rejected[0].message)
         reach(CrashPoint.LANDER_AFTER_DEAD_LETTER)
 
-    async def _commit(self, consumer: AIOKafkaConsumer, gathered: Gathered, generation: int) -> None:
-        self._check(generation)
+    async def _commit(self, offsets: dict[TopicPartition, int], assignment: int) -> None:
+        self._check(assignment)
         try:
-            await consumer.commit(gathered.offsets())
+            await self._consumer.commit(offsets)
         except (CommitFailedError, IllegalStateError) as error:
-            raise _StaleError from error
+            raise StaleError from error
         reach(CrashPoint.LANDER_AFTER_COMMIT)
-        self._measure_lag(consumer, gathered.offsets())
+        self._positions.advance(offsets)
+        self._measure_lag(offsets)
 
-    def _measure_lag(self, consumer: AIOKafkaConsumer, positions: dict[TopicPartition, int]) -> None:
+    def _measure_lag(self, positions: dict[TopicPartition, int]) -> None:
         lag = dict.fromkeys(BY_TOPIC, 0)
         for partition, position in positions.items():
-            lag[partition.topic] += max(0, (consumer.highwater(partition) or position) - position)
+            lag[partition.topic] += max(0, (self._consumer.highwater(partition) or position) - position)
         for topic, records in lag.items():
             self._metrics.lag.labels(topic).set(records)
 
@@ -276,49 +339,37 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Give up what is in hand; return when no insert is under way any more."""
-        self._generation += 1
+        self._assignments += 1
         async with self._in_hand:
             log.info("partitions_revoked", partitions=len(list(revoked)))
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Trust nothing that was known of the table: another may have landed since."""
-        self._generation += 1
+        """Trust nothing that was known of the tables: another may have landed since."""
+        self._assignments += 1
+        self._settled = -1
+        self._positions.forget()
         for table in self._tables.values():
             table.forget()
         self._waiting_for = {}
         log.info("partitions_assigned", partitions=len(list(assigned)))
 
-    def _check(self, generation: int) -> None:
-        if generation != self._generation:
-            raise _StaleError
+    def _check(self, assignment: int) -> None:
+        if assignment != self._assignments:
+            raise StaleError
 
-    # --- the store's thread --------------------------------------------------------------------
-
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
-
-    def _open_client(self) -> Client:
-        if self._client is None:
-            self._client = self._config.store.connect()
-        return self._client
-
-    def _close_client(self) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
-
-    def _missing_migrations(self) -> list[str]:
-        return [migration.name for migration in migrations.pending(self._open_client())]
-
-    def _query_id(self, table: str) -> str:
-        return f"headrace-lander:{table}:{self._generation}:{time.time_ns()}"
+    async def _beat(self) -> None:
+        while not self._stopping.is_set():
+            await self._sleep(fence.TICK_S)
+            if self._pulse.beat():
+                self._assignments += 1
+                log.warning("was_frozen", why="longer than the group waits for a member")
 
     async def _sleep(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
 
 
-def _back_off() -> Iterable[float]:
+def _back_off() -> Iterator[float]:
     yield from _BACK_OFF_S
     while True:
         yield _BACK_OFF_S[-1]

@@ -99,6 +99,16 @@ class RecordSchema:
         record: Any = fastavro.schemaless_reader(io.BytesIO(body), self._without_logical_types(), None)
         return dict(record)
 
+    def flaw(self, body: bytes) -> str:
+        """Return why `body` is not exactly one record, or "" when it is."""
+        stream = io.BytesIO(body)
+        try:
+            fastavro.schemaless_reader(stream, self._without_logical_types(), None)
+        except Exception as error:  # noqa: BLE001 - the decoder raises whatever the bytes provoke
+            return f"the body is not a {self.name}: {error!r}"
+        left = len(body) - stream.tell()
+        return f"{left} bytes follow the record" if left else ""
+
     def _without_logical_types(self) -> Any:
         if not hasattr(self, "_plain"):
             self._plain = fastavro.parse_schema(orjson.loads(_strip_logical(self.json)))

@@ -46,9 +46,13 @@ class Gathered:
             self.count += len(records)
             self.size_bytes += sum(record.serialized_value_size for record in records)
 
-    def offsets(self) -> dict[TopicPartition, int]:
-        """Return the position after the last record of each partition."""
-        return {partition: records[-1].offset + 1 for partition, records in self.records.items() if records}
+    def first_offsets(self) -> dict[TopicPartition, int]:
+        """Return the offset of the first record of each partition."""
+        return {partition: records[0].offset for partition, records in self.records.items()}
+
+    def next_offsets(self) -> dict[TopicPartition, int]:
+        """Return the position after the last record of each partition: what is to be committed."""
+        return {partition: records[-1].offset + 1 for partition, records in self.records.items()}
 
 
 async def gather(consumer: AIOKafkaConsumer, limits: Limits) -> Gathered:

@@ -36,6 +36,7 @@ _DATA_ERRORS: Final = frozenset(
         131,  # TOO_LARGE_STRING_SIZE
         321,  # VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE
         349,  # CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
+        748,  # AVRO_EXCEPTION
     }
 )
 _STANDARD_EXCEPTION: Final = 1001
@@ -82,7 +83,7 @@ class Inserter:
                 self._insert_there(client, block, len(rows), query_id)
         except DatabaseError as error:
             if is_data_error(error):
-                raise RefusedError(str(error)) from error
+                raise RefusedError(_first_line(error)) from error
             raise
         reach(CrashPoint.LANDER_AFTER_INSERT)
 
@@ -96,10 +97,14 @@ class Inserter:
             data=block,
             settings={**_SERVER_SETTINGS, "query_id": query_id},
         )
-        # Anything but a summary is the text of an error that came after the status.
-        written = summary.written_rows if isinstance(summary, QuerySummary) else summary
-        if written != count:
-            raise MiscountedError(f"{self._table} was given {count} rows, and the answer was {written!r}")
+        if not isinstance(summary, QuerySummary):
+            raise DatabaseError(f"the insert was answered by {str(summary)[:500]!r}")
+        if summary.written_rows != count:
+            raise MiscountedError(f"{self._table} was given {count} rows and wrote {summary.written_rows}")
+
+
+def _first_line(error: ClickHouseError) -> str:
+    return str(error).strip().partition("\n")[0][:1000]
 
 
 @contextlib.contextmanager
@@ -129,19 +134,43 @@ def insert_what_fits(
     rows: Sequence[Row],
     insert: Callable[[Sequence[Row]], None],
     still_missing: Callable[[Sequence[Row]], list[Row]],
+    flaw: Callable[[Row], str],
 ) -> list[Rejected]:
-    """Insert rows; find those that are refused by halving, and return them.
+    """Insert rows; find those that cannot be inserted, and return them.
 
-    A refused insert may have written a part of its rows (it spans table partitions), so before a
-    half is tried the rows are looked up again.
+    Rows that are no records at all are found by decoding, which is quick where there are many;
+    what else the store refuses is found by halving. A refused insert may have written a part of its
+    rows (it may span table partitions), so the rows are looked up again before they are tried again.
     """
     try:
         insert(rows)
     except RefusedError as error:
-        rest = still_missing(rows)
-        if len(rest) == 1:
-            return [Rejected(rest[0].record, Reason.INSERT_REFUSED, str(error))]
-        middle = (len(rest) + 1) // 2
-        halves = [half for half in (rest[:middle], rest[middle:]) if half]
-        return [refused for half in halves for refused in insert_what_fits(half, insert, still_missing)]
+        log.warning("insert_refused", rows=len(rows), error=str(error))
+        rest, rejected = [], []
+        for row in still_missing(rows):
+            if reason := flaw(row):
+                rejected.append(Rejected(row.record, Reason.UNDECODABLE_RECORD, reason))
+            else:
+                rest.append(row)
+        if rejected:
+            return rejected + (insert_what_fits(rest, insert, still_missing, flaw) if rest else [])
+        return _insert_by_halves(rest, insert, still_missing, str(error))
     return []
+
+
+def _insert_by_halves(
+    rows: Sequence[Row],
+    insert: Callable[[Sequence[Row]], None],
+    still_missing: Callable[[Sequence[Row]], list[Row]],
+    refusal: str,
+) -> list[Rejected]:
+    if len(rows) < 2:
+        return [Rejected(row.record, Reason.INSERT_REFUSED, refusal) for row in rows]
+    middle = len(rows) // 2
+    rejected = []
+    for half in (rows[:middle], rows[middle:]):
+        try:
+            insert(half)
+        except RefusedError as error:
+            rejected += _insert_by_halves(still_missing(half), insert, still_missing, str(error))
+    return rejected

@@ -1,7 +1,7 @@
 """Landing the rows of one table: look up the suspects, insert what is missing, remember how far."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from clickhouse_connect.driver.client import Client
@@ -37,23 +37,24 @@ class TableLander:
         """Read the high-water marks again before the next batch: somebody else may have landed."""
         self._marks.forget()
 
-    def land(self, client: Client, rows: Sequence[Row], query_id: str) -> LandedRows:
+    def land(self, client: Client, rows: Sequence[Row], permit: Callable[[str], str]) -> LandedRows:
         """Return when every row is in the table or is refused.
 
-        Raises ClickHouseError when the store fails; then it is not known what landed, and the same
-        rows may be given again. Raises LogReplacedError.
+        `permit(table)` is asked before each insert: it raises when the rows are not ours any more,
+        and returns the query id to use. Raises ClickHouseError when the store fails; then it is not
+        known what landed, and the same rows may be given again. Raises LogReplacedError.
         """
         try:
-            return self._land(client, rows, query_id)
+            return self._land(client, rows, permit)
         except BaseException:
             self._marks.forget()
             raise
 
-    def _land(self, client: Client, rows: Sequence[Row], query_id: str) -> LandedRows:
+    def _land(self, client: Client, rows: Sequence[Row], permit: Callable[[str], str]) -> LandedRows:
         table = self.landing.table
         spread = Spread.of(rows)
         if unknown := self._marks.unknown(spread):
-            self._marks.learn(readback.high_water(client, table, unknown))
+            self._marks.learn(readback.high_water(client, self.landing, unknown))
         looked_up = suspects(rows, spread, self._marks)
         if spread.is_plain and not looked_up:
             decision = Decision(list(rows), [])
@@ -64,8 +65,9 @@ class TableLander:
         if decision.new:
             rejected = insert_what_fits(
                 decision.new,
-                insert=lambda some: self._insert(client, some, query_id),
+                insert=lambda some: self._insert(client, some, permit),
                 still_missing=lambda some: decide(some, self._look_up(client, some)).new,
+                flaw=lambda row: self.landing.schema.flaw(row.body),
             )
         self._marks.raise_to(spread)
         inserted = len(decision.new) - len(rejected)
@@ -77,9 +79,9 @@ class TableLander:
         if not rows:
             return Landed()
         self._metrics.readbacks.inc()
-        return readback.landed(client, self.landing.table, rows)
+        return readback.landed(client, self.landing, rows)
 
-    def _insert(self, client: Client, rows: Sequence[Row], query_id: str) -> None:
+    def _insert(self, client: Client, rows: Sequence[Row], permit: Callable[[str], str]) -> None:
         began = time.perf_counter()
-        self._inserter.insert(client, rows, query_id)
+        self._inserter.insert(client, rows, permit(self.landing.table))
         self._metrics.insert_seconds.observe(time.perf_counter() - began)

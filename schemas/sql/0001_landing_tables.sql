@@ -1,9 +1,12 @@
 -- Landing tables are plain MergeTree: an engine that hides doubles would hide them from the audit.
 -- Partitioned by the day of receipt, since an insert may span at most 100 partitions and events of
--- one batch may be of any age. The projection serves the lander's read-back by origin.
+-- one batch may be of any age. Sorted by receipt within an entity: a question about the last hour
+-- reads the last hour, merges copy runs instead of rows, and the origins of a granule stand close
+-- together, so that a minmax index serves the lander's read-back.
+-- docs/decisions/0003-landing-tables.md has the measurements.
 CREATE TABLE IF NOT EXISTS exposures (
     event_id_bytes FixedString(16),
-    event_id String MATERIALIZED lower(hex(event_id_bytes)),
+    event_id String ALIAS lower(hex(event_id_bytes)),
     origin_index UInt32 CODEC(T64, ZSTD(1)),
     origin_part UInt16,
     origin_log UInt8,
@@ -36,7 +39,7 @@ CREATE TABLE IF NOT EXISTS exposures (
     metadata String CODEC(ZSTD(1)),
     user String CODEC(ZSTD(1)),
     parent_event_id_bytes FixedString(16),
-    parent_event_id String MATERIALIZED if(parent_event_id_bytes = toFixedString('', 16), '', lower(hex(parent_event_id_bytes))),
+    parent_event_id String ALIAS if(parent_event_id_bytes = toFixedString('', 16), '', lower(hex(parent_event_id_bytes))),
     value LowCardinality(String),
     kind LowCardinality(String),
     name LowCardinality(String),
@@ -55,17 +58,15 @@ CREATE TABLE IF NOT EXISTS exposures (
     reason LowCardinality(String),
     is_manual Bool,
     landed_at DateTime64(3, 'UTC') DEFAULT now64(3),
-    PROJECTION by_origin (
-        SELECT event_id_bytes, origin_log, origin_partition, origin_offset, origin_index, origin_part, received_at
-        ORDER BY origin_log, origin_partition, origin_offset, origin_index, origin_part
-    )
+    INDEX by_origin (origin_log, origin_partition, origin_offset) TYPE minmax GRANULARITY 1
 ) ENGINE = MergeTree
 PARTITION BY toYYYYMMDD(received_at)
-ORDER BY (project, environment, name, unit_id, event_time, origin_log, origin_partition, origin_offset, origin_index, origin_part);
+ORDER BY (project, environment, name, received_at, origin_log, origin_partition, origin_offset, origin_index, origin_part)
+SETTINGS min_parts_to_merge_at_once = 20;
 
 CREATE TABLE IF NOT EXISTS custom_events (
     event_id_bytes FixedString(16),
-    event_id String MATERIALIZED lower(hex(event_id_bytes)),
+    event_id String ALIAS lower(hex(event_id_bytes)),
     origin_index UInt32 CODEC(T64, ZSTD(1)),
     origin_part UInt16,
     origin_log UInt8,
@@ -101,13 +102,11 @@ CREATE TABLE IF NOT EXISTS custom_events (
     value_number Nullable(Float64),
     value_string String CODEC(ZSTD(1)),
     landed_at DateTime64(3, 'UTC') DEFAULT now64(3),
-    PROJECTION by_origin (
-        SELECT event_id_bytes, origin_log, origin_partition, origin_offset, origin_index, origin_part, received_at
-        ORDER BY origin_log, origin_partition, origin_offset, origin_index, origin_part
-    )
+    INDEX by_origin (origin_log, origin_partition, origin_offset) TYPE minmax GRANULARITY 1
 ) ENGINE = MergeTree
 PARTITION BY toYYYYMMDD(received_at)
-ORDER BY (project, environment, event_name, unit_id, event_time, origin_log, origin_partition, origin_offset, origin_index, origin_part);
+ORDER BY (project, environment, event_name, received_at, origin_log, origin_partition, origin_offset, origin_index, origin_part)
+SETTINGS min_parts_to_merge_at_once = 20;
 
 -- Copies of an event that came after the claims window are second rows; these views answer without them.
 CREATE VIEW IF NOT EXISTS exposures_current AS
