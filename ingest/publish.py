@@ -7,8 +7,8 @@ The producer is idempotent and waits for all replicas. Its batches never expire:
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Sequence
+from typing import Any, Final
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -32,22 +32,43 @@ class LogUnavailableError(Exception):
     """The log cannot be written to at the moment."""
 
 
+class _Life:
+    """One producer, from its connection to its replacement."""
+
+    def __init__(self, producer: AIOKafkaProducer, partitions: int) -> None:
+        self.producer = producer
+        self.partitions = partitions
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def settle(self, delivery: "asyncio.Future[Any]") -> None:
+        """Wait for a delivery, as long as the producer lives. Raises KafkaError, LogUnavailableError."""
+        await asyncio.wait((delivery, self.over), return_when=asyncio.FIRST_COMPLETED)
+        if not delivery.done():
+            # It may yet reach the log; nobody will ever hear of it.
+            delivery.cancel()
+            raise LogUnavailableError("the producer was replaced")
+        delivery.result()
+
+
 class Publisher:
     """Appends to `events.raw` and `dlq.ingest`. Returning from an append means: it is in the log."""
 
     def __init__(self, connection: KafkaConnection, metrics: GatewayMetrics) -> None:
         self._connection = connection
         self._metrics = metrics
-        self._producer: AIOKafkaProducer | None = None
-        self._broken = asyncio.Event()
+        self._life: _Life | None = None
         self._task: asyncio.Task[None] | None = None
         self._why = "connecting"
-        self.partitions = 0
 
     @property
     def problem(self) -> str:
         """Why nothing can be appended, "" when it can."""
-        return "" if self._producer is not None else self._why
+        return "" if self._life is not None else self._why
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions `events.raw` has; 0 while that is not known."""
+        return self._life.partitions if self._life is not None else 0
 
     async def start(self) -> None:
         """Connect in the background, and again after every failure, until `stop`."""
@@ -61,48 +82,51 @@ class Publisher:
 
     async def append(self, partition: int, records: Sequence[Record]) -> None:
         """Append chunks to a partition. Raises LogUnavailableError."""
-        producer = self._ready()
         began_s = time.perf_counter()
-        try:
-            await self._append(producer, partition, records)
-        except KafkaError as error:
-            self._give_up(producer, error)
-            raise LogUnavailableError(str(error)) from error
+        life = self._ready()
+        await self._guard(life, self._append(life, partition, records))
         self._metrics.append_seconds.observe(time.perf_counter() - began_s)
         self._metrics.chunks.inc(len(records))
         self._metrics.events.inc(sum(record.events for record in records))
 
     async def append_dead_letter(self, partition: int, value: bytes) -> None:
         """Append to `dlq.ingest`. Raises LogUnavailableError."""
-        producer = self._ready()
-        try:
-            await producer.send_and_wait(DLQ_INGEST, value, partition=partition)
-        except KafkaError as error:
-            self._give_up(producer, error)
-            raise LogUnavailableError(str(error)) from error
+        life = self._ready()
+        await self._guard(life, self._append_dead_letter(life, partition, value))
 
-    def _ready(self) -> AIOKafkaProducer:
-        if self._producer is None:
+    def _ready(self) -> _Life:
+        if self._life is None:
             raise LogUnavailableError(self._why)
-        return self._producer
+        return self._life
 
-    async def _append(self, producer: AIOKafkaProducer, partition: int, records: Sequence[Record]) -> None:
-        batch = producer.create_batch()
+    async def _append(self, life: _Life, partition: int, records: Sequence[Record]) -> None:
+        batch = life.producer.create_batch()
         for record in records:
             headers = list(chunk.headers(record.events))
             if batch.append(key=None, value=record.value, timestamp=None, headers=headers) is None:
-                await (await producer.send_batch(batch, EVENTS_RAW, partition=partition))
-                batch = producer.create_batch()
+                await life.settle(await life.producer.send_batch(batch, EVENTS_RAW, partition=partition))
+                batch = life.producer.create_batch()
                 batch.append(key=None, value=record.value, timestamp=None, headers=headers)
-        await (await producer.send_batch(batch, EVENTS_RAW, partition=partition))
+        await life.settle(await life.producer.send_batch(batch, EVENTS_RAW, partition=partition))
 
-    def _give_up(self, producer: AIOKafkaProducer, error: KafkaError) -> None:
-        """Have the producer replaced: after a batch that failed for good its sequence has a hole."""
-        if self._producer is producer:
-            log.error("producer_failed", error=repr(error))
-            self._producer = None
-            self._why = f"the producer failed ({error!r}) and is being replaced"
-            self._broken.set()
+    async def _append_dead_letter(self, life: _Life, partition: int, value: bytes) -> None:
+        await life.settle(await life.producer.send(DLQ_INGEST, value, partition=partition))
+
+    async def _guard(self, life: _Life, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except KafkaError as error:
+            # A batch that failed for good leaves a hole in the producer's sequence: replace it.
+            if not life.over.done():
+                log.warning("producer_failed", error=repr(error))
+                self._end(life, f"the producer failed ({error!r}) and is being replaced")
+            raise LogUnavailableError(str(error)) from error
+
+    def _end(self, life: _Life, why: str) -> None:
+        if not life.over.done():
+            life.over.set_result(None)
+        if self._life is life:
+            self._life, self._why = None, why
 
     async def _keep_connected(self) -> None:
         while True:
@@ -112,21 +136,29 @@ class Publisher:
                 max_batch_size=_BATCH_BYTES,
                 request_timeout_ms=_REQUEST_TIMEOUT_MS,
             )
+            life = None
             try:
                 await producer.start()
-                partitions = await producer.partitions_for(EVENTS_RAW)
-                await producer.partitions_for(DLQ_INGEST)
-                self._broken.clear()
-                self.partitions, self._producer, self._why = len(partitions), producer, ""
-                log.info("producer_ready", partitions=self.partitions)
-                await self._broken.wait()
-            except (KafkaError, OSError) as error:
-                self._why = f"Kafka at {self._connection.bootstrap} cannot be used: {error!r}"
-                log.warning("log_unavailable", bootstrap=self._connection.bootstrap, error=repr(error))
+                life = self._life = _Life(producer, await _count_partitions(producer))
+                log.info("producer_ready", partitions=life.partitions)
+                await life.over
+            except (KafkaError, OSError, LogUnavailableError) as error:
+                self._why = f"Kafka at {self._connection.bootstrap} cannot be used: {error}"
+                log.warning("log_unavailable", bootstrap=self._connection.bootstrap, error=str(error))
                 await asyncio.sleep(_RETRY_S)
             finally:
-                self._producer = None
+                if life is not None:
+                    self._end(life, "reconnecting")
                 await _stop(producer)
+
+
+async def _count_partitions(producer: AIOKafkaProducer) -> int:
+    # Asking for a topic by its name would make it, on a broker that makes topics by itself.
+    known = await producer.client.fetch_all_metadata()
+    for topic in (EVENTS_RAW, DLQ_INGEST):
+        if not known.partitions_for_topic(topic):
+            raise LogUnavailableError(f"topic {topic} does not exist; `headrace init` creates it")
+    return len(await producer.partitions_for(EVENTS_RAW))
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from support.brokers import run_apart
 from support.ports import free_port_block
 
@@ -322,17 +324,17 @@ async def test_without_the_log_requests_are_503_in_time_and_202_again_after_it(
         assert statuses[0] == 202
 
         killable.kill() if how == signal.SIGKILL else killable.signal(signal.SIGSTOP)
-        away = dict(zip(range(1, 41), await asyncio.gather(*(answered(running, n) for n in range(1, 41))), strict=True))
+        away = dict(zip(range(1, 9), await asyncio.gather(*(answered(running, n) for n in range(1, 9))), strict=True))
         assert {status for status, _ in away.values()} == {503}
         assert max(taken_s for _, taken_s in away.values()) <= ANSWER_DEADLINE_S + BUSY_S
         await until(lambda: "log" in running.gateway.readiness())
-        status, taken_s = await answered(running, 41)
+        status, taken_s = await answered(running, 9)
         assert status == 503
         assert taken_s < ANSWER_DEADLINE_S / 2 + BUSY_S  # known to be away: nobody waits for it
-        statuses |= {number: status for number, (status, _) in away.items()} | {41: status}
+        statuses |= {number: status for number, (status, _) in away.items()} | {9: status}
 
         killable.start() if how == signal.SIGKILL else killable.signal(signal.SIGCONT)
-        number = 42
+        number = 10
         async with asyncio.timeout(PATIENCE_S):
             while (status := (await answered(running, number))[0]) != 202:
                 statuses[number] = status
@@ -345,6 +347,45 @@ async def test_without_the_log_requests_are_503_in_time_and_202_again_after_it(
         assert len(set(landed)) == len(landed)
         assert {event(n) for n, status in statuses.items() if status == 202} <= set(landed)
         assert set(landed) <= {event(n) for n in statuses}
+    finally:
+        await stop(running)
+
+
+@pytest.mark.slow
+async def test_a_producer_that_failed_for_good_is_replaced(new_broker: Callable[[], KafkaConnection]) -> None:
+    connection = new_broker()
+    running = await start(connection)
+
+    async def limit_messages(size: int) -> None:
+        admin = AIOKafkaAdminClient(**connection.client_settings())
+        await admin.start()
+        try:
+            resource = ConfigResource(ConfigResourceType.TOPIC, EVENTS_RAW, {"max.message.bytes": str(size)})
+            await admin.alter_configs([resource])
+        finally:
+            await admin.close()
+
+    try:
+        await until(lambda: "headrace init" in running.gateway.readiness().get("log", ""))
+        await until_topics(connection)
+        await running.know(running.key)
+        await until(lambda: not running.gateway.readiness())
+        await until(lambda: running.gateway._directory.find(running.key.encode(), 0))
+        await limit_messages(200)
+
+        async def is_refused() -> bool:
+            return (await running.post(event(1))).status_code == 503
+
+        await until(is_refused)
+        await limit_messages(1_000_000)
+
+        async def is_taken() -> bool:
+            return (await running.post(event(2))).status_code == 202
+
+        await until(is_taken)
+        answers = await asyncio.gather(*(running.post(event(n)) for n in range(3, 60)))
+        assert {answer.status_code for answer in answers} == {202}
+        assert {event(n) for n in range(2, 60)} <= set(await running.events())
     finally:
         await stop(running)
 
