@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from ops.ask_kafka import ask
-from ops.kafka import publish, read_compacted
 from ops.output import ExitCode, fail, print_json, read_settings
 from schemas import specs
 from schemas.kafka import KafkaConnection
@@ -37,6 +35,8 @@ def push(
     Every version is kept, for exposures name the one that decided them. So a document with the
     time of an earlier one must be that one.
     """
+    from ops.ask_kafka import ask
+
     settings = read_settings()
     try:
         source = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
@@ -67,6 +67,8 @@ def push(
 
 async def _push(connection: KafkaConnection, project: str, document: Specs) -> int:
     """Write the document and return the newest time of the project before. Raises ChangedDocumentError."""
+    from ops.kafka import publish, read_compacted
+
     key = specs.record_key(project, document.time)
     known = await read_compacted(connection, CONFIG_SPECS)
     if known.get(key, document.source) != document.source:

@@ -2,13 +2,9 @@
 
 from typing import Annotated
 
-import msgspec
 import typer
 
 from ops.output import ExitCode, fail, print_json, read_settings
-from ops.processes.init import INIT_ERRORS, initialise, remedy_of
-from ops.topics import TopicsError
-from schemas.migrations import ChangedMigrationError
 
 _PATIENCE_S = 15
 
@@ -22,6 +18,12 @@ def register(app: typer.Typer) -> None:
 
         `headrace up` does it by itself; run it where Kafka and ClickHouse are your own.
         """
+        import msgspec
+
+        from ops.processes.init import INIT_ERRORS, initialise, remedy_of
+        from ops.topics import TopicsError
+        from schemas.migrations import ChangedMigrationError
+
         settings = read_settings()
         try:
             record = initialise(settings, _PATIENCE_S)

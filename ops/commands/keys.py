@@ -7,11 +7,7 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from ops.ask_kafka import ask
-from ops.kafka import publish, read_compacted
 from ops.output import ExitCode, fail, print_json, read_settings
 from ops.settings import Settings
 from schemas import keys
@@ -79,6 +75,12 @@ def import_(
 
 def list_(as_json: AsJson = False) -> None:
     """List the keys that are known, by id; the keys themselves are kept nowhere."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ops.ask_kafka import ask
+    from ops.kafka import read_compacted
+
     settings = read_settings()
     found = ask(settings, KEYS, read_compacted(settings.kafka, KEYS))
     records = sorted((keys.decode(value) for value in found.values()), key=lambda record: record.created_at)
@@ -110,6 +112,9 @@ def why_unusable(key: str, kind: KeyKind) -> str:
 def _publish(
     settings: Settings, key: str, kind: KeyKind, project: str | None, environment: str, note: str
 ) -> KeyRecord:
+    from ops.ask_kafka import ask
+    from ops.kafka import publish
+
     record = keys.record_of(key, kind, project or settings.project, environment, _now_ms(), note)
     ask(settings, KEYS, publish(settings.kafka, KEYS, [(record.key_hash.encode(), keys.encode(record))]))
     return record

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 from support.waiting import until
 
-from ops.commands.doctor import examine
+from ops.doctor.examine import examine
 from ops.doctor.finding import Verdict
 from ops.settings import Settings
 from ops.stack import record
