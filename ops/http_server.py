@@ -64,7 +64,7 @@ class HttpServer:
         app: ASGIApp,
         listener: socket.socket,
         *,
-        drain_s: int = 8,
+        drain_s: int = 5,
         protocol: type[asyncio.Protocol] | None = None,
     ) -> None:
         """Serve `app` on `listener`; `drain_s` is how long `stop` waits for answers under way."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from schemas.kafka import KafkaConnection
@@ -60,6 +60,11 @@ class Settings(BaseSettings):
     console_key: str = Field("", description="Console key that the command line sends.")
     project: str = Field("default", description="Project that commands work on.")
     log_level: str = Field("info", description="debug, info, warning or error.")
+
+    @field_validator("data_dir", "cache_dir")
+    @classmethod
+    def _without_tilde(cls, path: Path) -> Path:
+        return path.expanduser()
 
     @classmethod
     def settings_customise_sources(

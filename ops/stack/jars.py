@@ -29,7 +29,7 @@ def kafka_version() -> str:
 
 def jars_dir(cache_dir: Path) -> Path:
     """Return the folder that holds the jars, whether or not they are there yet."""
-    return cache_dir.expanduser().resolve() / f"kafka-{kafka_version()}"
+    return cache_dir.resolve() / f"kafka-{kafka_version()}"
 
 
 async def resolve_jars(cache_dir: Path, on_progress: Callable[[str], None] = lambda _: None) -> Path:

@@ -63,7 +63,8 @@ class DataFolder:
 
     def __enter__(self) -> Self:
         """Take the folder. Raises InUseError, which names the process that has it."""
-        self._path.mkdir(parents=True, exist_ok=True)
+        # What people did stands in there, and nobody else on this machine need read it.
+        self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = (self._path / "stack.lock").open("a+")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

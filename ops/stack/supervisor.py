@@ -194,14 +194,16 @@ class Supervisor:
         deaths = 0
         while True:
             began = time.monotonic()
-            process = await self._spawn(living)
-            code = await self._watch(living, process)
+            try:
+                how = _exit_of(await self._watch(living, await self._spawn(living)))
+            except OSError as error:  # no memory, no processes left: that may pass
+                how = f"not started: {error.strerror}"
             self._forget(living)
-            words = " | ".join([_exit_of(code), *last_words(living.log_path, living.log_began_bytes, lines=1)])
+            words = " | ".join([how, *last_words(living.log_path, living.log_began_bytes, lines=1)])
             self._on_event(StackEvent(EventKind.DIED, living.spec.name, words))
             deaths = 1 if time.monotonic() - began > _STEADY_S else deaths + 1
             if not living.has_been_ready.is_set() and deaths >= _STARTS_BEFORE_GIVING_UP:
-                raise _failure(living, f"{living.spec.name} does not come up ({_exit_of(code)})")
+                raise _failure(living, f"{living.spec.name} does not come up ({how})")
             await asyncio.sleep(_BACK_OFF_S[min(deaths, len(_BACK_OFF_S)) - 1])
 
     async def _watch(self, living: _Child, process: asyncio.subprocess.Process) -> int:

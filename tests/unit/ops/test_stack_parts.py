@@ -134,3 +134,14 @@ def test_the_last_words_of_a_program_that_is_not_ours_are_its_last_lines(tmp_pat
     log.write_text("2026-11-21 ERROR KafkaServer the disk is full\n  at java.lang.Thread\n")
     assert last_words(log) == ["2026-11-21 ERROR KafkaServer the disk is full"]
     assert last_words(tmp_path / "none.log") == []
+
+
+def test_a_data_folder_is_for_its_owner_only(tmp_path: Path):
+    with record.DataFolder(tmp_path / "data"):
+        assert (tmp_path / "data").stat().st_mode & 0o077 == 0
+
+
+def test_folders_may_be_below_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    settings = Settings(data_dir=Path("~/data"), cache_dir=Path("~/cache"))
+    assert (settings.data_dir, settings.cache_dir) == (tmp_path / "data", tmp_path / "cache")
