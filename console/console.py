@@ -54,6 +54,11 @@ class Console:
         self._store_watch.start()
         self._hub.start()
 
+    async def hang_up(self) -> None:
+        """End the answers that would not end by themselves, so that the server need not cut them off."""
+        self._hub.hang_up()
+        await self._sql.hang_up()
+
     async def stop(self) -> None:
         """End the streams and the queries, and let go of log and store."""
         await self._hub.stop()

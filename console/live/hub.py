@@ -48,6 +48,7 @@ class Hub:
         self._wanted = asyncio.Event()
         self._positions: Positions = {}
         self._task: asyncio.Task[None] | None = None
+        self._is_hanging_up = False
         self.trouble = ""
         """Why nothing can be read, empty when it can or nobody asked yet."""
 
@@ -57,12 +58,17 @@ class Hub:
 
     async def stop(self) -> None:
         """End every stream and let go of the log."""
-        for viewer in (*self._viewers, *self._waiting):
-            viewer.close()
+        self.hang_up()
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
+
+    def hang_up(self) -> None:
+        """End every stream, and those that are opened from now on."""
+        self._is_hanging_up = True
+        for viewer in (*self._viewers, *self._waiting):
+            viewer.close()
 
     @property
     def viewer_count(self) -> int:
@@ -73,6 +79,8 @@ class Hub:
         """Add a viewer; the future tells, once the log can be read, from where on it is handed everything."""
         joined: asyncio.Future[Positions] = asyncio.get_running_loop().create_future()
         self._waiting[viewer] = joined
+        if self._is_hanging_up:
+            viewer.close()
         self._metrics.viewers.set(self.viewer_count)
         if self.trouble:
             viewer.notify("status", {"state": "waiting", "message": self.trouble})

@@ -24,8 +24,8 @@ def window(start: Mapping[int, int], until: Mapping[int, int], records_max: int)
     """
     ranges = {partition: max(0, end - start.get(partition, end)) for partition, end in until.items()}
     total = sum(ranges.values())
-    share = min(1.0, records_max / total) if total else 1.0
-    cut = {partition: until[partition] - int(count * share) for partition, count in ranges.items()}
+    kept = min(records_max, total)
+    cut = {partition: until[partition] - (count * kept // total if total else 0) for partition, count in ranges.items()}
     return cut, total - sum(until[partition] - at for partition, at in cut.items())
 
 

@@ -63,6 +63,7 @@ class Viewer:
         now = time.monotonic() if now is None else now
         wanted = [exposure.frame for exposure in batch if self._filter.wants(exposure.fields)]
         chosen = self._within_rate(wanted, now)
+        self._told_of_nothing = False
         tally = self._tally
         tally.read += read
         tally.looked_at += len(batch)
@@ -74,7 +75,7 @@ class Viewer:
             self._waiting.popleft()
             tally.missed += 1
         self._position = to_id(positions)
-        if chosen or now - self._told_at >= TOLD_EVERY_S:
+        if chosen:
             self._news.set()
 
     def _within_rate(self, wanted: list[bytes], now: float) -> list[bytes]:
@@ -104,11 +105,13 @@ class Viewer:
 
     async def frames(self, patience_s: float, other: asyncio.Future[Any] | None = None) -> bytes:
         """Return what there is to send; empty when nothing came within `patience_s`, or before `other` was done."""
+        if not self._told_of_nothing:
+            patience_s = min(patience_s, max(0.0, self._told_at + TOLD_EVERY_S - time.monotonic()))
         news: asyncio.Future[Any] = asyncio.ensure_future(self._news.wait())
         try:
             awaited = [news] if other is None else [news, other]
             await asyncio.wait(awaited, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
-            return self.take(time.monotonic()) if news.done() else b""
+            return self.take(time.monotonic())
         finally:
             news.cancel()
 

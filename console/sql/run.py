@@ -85,6 +85,7 @@ class SqlRunner:
         self._profiles = profiles(limits)
         self._table_functions: frozenset[str] | None = None
         self._asked = 0
+        self._is_hanging_up = False
 
     async def run(self, statement: str, wanted: Format) -> Answer:
         """Return the answer to `statement`. Raises RefusedError (400, 403, 408, 503)."""
@@ -102,10 +103,15 @@ class SqlRunner:
         self._metrics.queries.labels("answered").inc()
         return answer
 
-    async def stop(self) -> None:
-        """End the queries under way and let go of the store."""
+    async def hang_up(self) -> None:
+        """End the queries under way."""
+        self._is_hanging_up = True
         if self._asked:
             await self._kill(_TAG)
+
+    async def stop(self) -> None:
+        """End the queries under way and let go of the store."""
+        await self.hang_up()
         await self._pool.close(patience_s=3)
 
     async def _within_time(self, statement: str, wanted: Format) -> Answer:
@@ -129,7 +135,7 @@ class SqlRunner:
                 await asyncio.shield(self._kill(tag))
             raise
         except NeverRan:
-            raise RefusedError(503, "stopping", "The console is stopping.", "Ask again in a few seconds.") from None
+            raise _stopping() from None
         finally:
             answer.add_done_callback(lambda future: future.cancelled() or future.exception())
 
@@ -189,6 +195,8 @@ class SqlRunner:
     def _explained(self, error: DatabaseError) -> RefusedError:
         """Turn the engine's error into an answer."""
         message = plain_message(str(error))
+        if error.code == _CANCELLED and self._is_hanging_up:
+            return _stopping()
         if error.code in (_TIMEOUT, _CANCELLED):
             return self._timed_out()
         if error.code == _READONLY:
@@ -218,6 +226,10 @@ def normal_form(client: Client, statement: str) -> str:
         return plain.decode()
     except UnicodeDecodeError:
         raise _not_text() from None
+
+
+def _stopping() -> RefusedError:
+    return RefusedError(503, "stopping", "The console is stopping.", "Ask again in a few seconds.")
 
 
 def _not_text() -> RefusedError:

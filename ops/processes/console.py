@@ -1,5 +1,7 @@
 """The console process: the page, its API, and the live stream."""
 
+import socket
+
 from console.console import Console, ConsoleConfig
 from ops.http_server import HttpServer, bind
 from ops.processes import lifecycle
@@ -12,8 +14,19 @@ def console_of(settings: Settings) -> tuple[Stage, HttpServer]:
     """Return the console and the server in front of it. Raises PortUnavailableError."""
     console = Console(ConsoleConfig(kafka=settings.kafka, store=settings.store), ConsoleMetrics())
     listener = bind(settings.host, settings.console_port, "HEADRACE_CONSOLE_PORT")
-    # Live streams never end by themselves, so waiting for them would only delay the stop.
-    return console, HttpServer(console.app, listener, drain_s=1)
+    return console, _ConsoleServer(console, listener)
+
+
+class _ConsoleServer(HttpServer):
+    """Live streams never end by themselves: they are ended before the server waits for what is under way."""
+
+    def __init__(self, console: Console, listener: socket.socket) -> None:
+        super().__init__(console.app, listener, drain_s=1)
+        self._console = console
+
+    async def stop(self) -> None:
+        await self._console.hang_up()
+        await super().stop()
 
 
 def compose(settings: Settings) -> lifecycle.Composition:

@@ -4,7 +4,7 @@ import hashlib
 import time
 from typing import Any
 
-from schemas.avro import EXPOSURE, FRAME_BYTES
+from schemas.avro import EXPOSURE
 
 
 def exposure(**fields: Any) -> dict[str, Any]:
@@ -70,8 +70,3 @@ def exposure(**fields: Any) -> dict[str, Any]:
 def framed(**fields: Any) -> bytes:
     """Return an exposure as it stands in the topic."""
     return EXPOSURE.encode(exposure(**fields))
-
-
-def body(**fields: Any) -> bytes:
-    """Return an exposure's Avro body, without the frame."""
-    return framed(**fields)[FRAME_BYTES:]

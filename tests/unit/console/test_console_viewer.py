@@ -81,6 +81,16 @@ def test_a_viewer_is_told_that_nothing_comes_once_and_not_every_second():
     assert told == [True, True, False, False, False]
 
 
+async def test_a_viewer_is_told_what_it_has_seen_although_nothing_follows():
+    viewer = Viewer(_ALL)
+    viewer.offer(_batch(3), {0: 3}, read=3)
+    frames = await viewer.frames(patience_s=60)
+    assert len(_numbers(frames)) == 3
+    frames += await viewer.frames(patience_s=60)
+    frames += await viewer.frames(patience_s=60)
+    assert [tally["read"] for tally in _tallies(frames)] == [3, 0]
+
+
 async def test_a_viewer_without_news_gets_nothing_within_its_patience_and_a_closed_one_at_once():
     viewer = Viewer(_ALL)
     assert await viewer.frames(patience_s=0.01) == b""

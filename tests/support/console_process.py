@@ -1,0 +1,113 @@
+"""The console in a process of its own, over an embedded store that holds what the test put there.
+
+Of its own, because the embedded engine allows one folder per process, and the tests share theirs.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from support.ports import free_port_block
+
+from console.config import ConsoleConfig, SqlLimits
+from console.console import Console
+from ops import logs
+from ops.http_server import HttpServer, bind
+from schemas import migrations
+from schemas.avro import EXPOSURE, Container
+from schemas.kafka import KafkaConnection
+from schemas.metrics import ConsoleMetrics
+from schemas.store import StoreAddress
+
+TIME_LIMIT_S = 2.0
+_SEED = "exposures.avro"
+_PATIENCE_S = 60
+
+
+@dataclass
+class RunningConsole:
+    """Where it is asked, and its process."""
+
+    address: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def client(self, **settings: object) -> httpx.Client:
+        """Return a client of its API."""
+        return httpx.Client(base_url=self.address, timeout=15, trust_env=False, **settings)  # type: ignore[arg-type]
+
+
+@contextmanager
+def running_console(
+    folder: Path, kafka: KafkaConnection, values: Sequence[bytes] = (), port: int = 0
+) -> Iterator[RunningConsole]:
+    """Serve a console whose store holds these exposures, framed as in the topic."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _SEED).write_bytes(Container(EXPOSURE.json).splice(values) if values else b"")
+    port = port or free_port_block(1)
+    log = folder / "console.log"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, __file__, str(folder), kafka.bootstrap, str(port)],
+            stderr=output,
+            stdout=output,
+            env=environment,
+        )
+    console = RunningConsole(f"http://127.0.0.1:{port}", process, log)
+    try:
+        _wait_until_it_answers(console)
+        yield console
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_until_it_answers(console: RunningConsole) -> None:
+    until = time.monotonic() + _PATIENCE_S
+    with console.client() as client:
+        while True:
+            assert console.process.poll() is None, console.log.read_text()[-3000:]
+            assert time.monotonic() < until, console.log.read_text()[-3000:]
+            try:
+                if client.get("/api/pipeline").status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.05)
+
+
+async def _serve(folder: Path, bootstrap: str, port: int) -> None:
+    store = StoreAddress(path=folder / "store")
+    _fill(store, (folder / _SEED).read_bytes())
+    config = ConsoleConfig(KafkaConnection(bootstrap), store, SqlLimits(time_s=TIME_LIMIT_S, memory_bytes=256 << 20))
+    console = Console(config, ConsoleMetrics())
+    server = HttpServer(console.app, bind("127.0.0.1", port, "the port"), drain_s=1)
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    await console.start()
+    await server.start()
+    await stopped.wait()
+    await console.hang_up()
+    await server.stop()
+    await console.stop()
+
+
+def _fill(store: StoreAddress, seed: bytes) -> None:
+    client = store.connect()
+    migrations.apply(client)
+    if seed:
+        client.raw_insert("exposures", column_names=EXPOSURE.columns, insert_block=seed, fmt="Avro")
+    client.close()
+
+
+if __name__ == "__main__":
+    logs.configure("info", "console")
+    asyncio.run(_serve(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
