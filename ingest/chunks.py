@@ -75,9 +75,11 @@ def parts_of(head: RequestHead, split: Split, partitions: int, key: bytes, body:
     buckets: list[list[bytes]] = [[] for _ in range(partitions)]
     for event, event_key in zip(split.events, split.keys, strict=True):
         buckets[crc32(event_key) % partitions].append(event)
+    if len(body) <= CHUNK_BYTES and len(split.events) <= CHUNK_EVENTS:
+        return [Part(number, len(run), _part(opening, run)) for number, run in enumerate(buckets) if run]
     return [
-        Part(partition, len(run), _part(opening, run))
-        for partition, bucket in enumerate(buckets)
+        Part(number, len(run), _part(opening, run))
+        for number, bucket in enumerate(buckets)
         if bucket
         for run in _runs(bucket)
     ]
@@ -89,9 +91,6 @@ def _part(opening: bytes, events: Sequence[bytes], extra: bytes = b"") -> bytes:
 
 def _runs(events: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
     """Cut a list of events where a chunk is full."""
-    if len(events) <= CHUNK_EVENTS and sum(map(len, events)) <= CHUNK_BYTES:
-        yield events
-        return
     start = size = 0
     for position, event in enumerate(events):
         if position > start and (size + len(event) > CHUNK_BYTES or position - start == CHUNK_EVENTS):

@@ -126,10 +126,10 @@ class GatewayProtocol(HttpToolsProtocol):
             self._start_asgi_task(cycle, app)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        if not isinstance(app, GatewayApp) or not self._is_short(app, cycle):
+        request = self._short_request(cycle, app)
+        if request is None or not isinstance(app, GatewayApp):
             super()._start_asgi_task(cycle, app)
             return
-        request = app.new_request(cast("Scope", cycle.scope))
         try:
             known = app.log_events.admit(request)
         except Exception as error:  # noqa: BLE001 - `explain` logs what is not a refusal
@@ -137,18 +137,18 @@ class GatewayProtocol(HttpToolsProtocol):
         else:
             self._short = _Short(app, cycle, request, known)
 
-    def _is_short(self, app: GatewayApp, cycle: RequestResponseCycle) -> bool:
-        """Tell whether the request is a log request whose body will arrive now and be small."""
-        if (
-            not app.is_log_request(cast("Scope", cycle.scope))
-            or cycle.waiting_for_100_continue
-            or self.flow.write_paused
-        ):
-            return False
+    def _short_request(self, cycle: RequestResponseCycle, app: ASGI3Application) -> Request | None:
+        """Return a log request whose body is small and coming in now, None for every other."""
         if cycle is not self.cycle or not cycle.more_body:
-            return False  # it was pipelined behind another one
-        length = next((value for name, value in self.headers if name == b"content-length"), b"")
-        return bool(length) and number_of(length) <= HIGH_WATER_LIMIT
+            return None  # it was pipelined behind another one
+        if cycle.waiting_for_100_continue or self.flow.write_paused:
+            return None
+        scope = cast("Scope", cycle.scope)
+        if not isinstance(app, GatewayApp) or not app.is_log_request(scope):
+            return None
+        request = app.new_request(scope)
+        length = request.headers.get(b"content-length")
+        return request if length is not None and number_of(length) <= HIGH_WATER_LIMIT else None
 
     def _take(self, short: _Short) -> None:
         app, cycle, request, known = short
