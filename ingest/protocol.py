@@ -19,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from ingest.answer import Answer, headers_of, refusing
 from ingest.auth import KnownKey
 from ingest.log_events import Taken
-from ingest.receive import Request, number_of
+from ingest.receive import Request, length_of
 from ingest.refusal import Refusal
 from ingest.routes import GatewayApp
 from schemas.limits import HEADER_BLOCK_BYTES, IDLE_KEEP_ALIVE_S, UNFINISHED_REQUEST_S
@@ -147,8 +147,7 @@ class GatewayProtocol(HttpToolsProtocol):
         if not isinstance(app, GatewayApp) or not app.is_log_request(scope):
             return None
         request = app.new_request(scope)
-        length = request.headers.get(b"content-length")
-        return request if length is not None and number_of(length) <= HIGH_WATER_LIMIT else None
+        return request if 0 <= length_of(request) <= HIGH_WATER_LIMIT else None
 
     def _take(self, short: _Short) -> None:
         app, cycle, request, known = short

@@ -68,12 +68,18 @@ def number_of(text: bytes) -> int:
     return int(text) if text.isdigit() and len(text) < 16 else 0
 
 
+def length_of(request: Request) -> int:
+    """Return the length of the body that is declared, -1 when none is."""
+    told = request.headers.get(b"content-length", b"")
+    return int(told[:20]) if told.isdigit() else -1
+
+
 async def body_of(request: Request) -> bytes:
     """Return the request's body as it came. Raises Refusal (413), DisconnectedError.
 
     A length that is declared and too large is refused before anything is read.
     """
-    if number_of(request.headers.get(b"content-length", b"")) > WIRE_BODY_BYTES:
+    if length_of(request) > WIRE_BODY_BYTES:
         raise _too_large()
     receive = request.receive
     assert receive is not None, "the body of this request is handed over apart"
