@@ -1,11 +1,10 @@
 """One phase of a run: send, wait until all has landed, and say what it cost."""
 
 import asyncio
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -25,6 +24,23 @@ _LANDING_DEADLINE_S: Final = 180.0
 Figures = dict[str, Any]
 
 
+class Batches(NamedTuple):
+    """Counters that tell how much was gathered for one record of the log and for one insert."""
+
+    events: float
+    chunks: float
+    rows: float
+    inserts: float
+
+    def sizes_since(self, before: "Batches") -> Figures:
+        """Return the mean sizes between two moments."""
+        chunks, inserts = self.chunks - before.chunks, self.inserts - before.inserts
+        return {
+            "events_per_chunk": (self.events - before.events) / chunks if chunks else 0.0,
+            "rows_per_insert": (self.rows - before.rows) / inserts if inserts else 0.0,
+        }
+
+
 @dataclass(frozen=True)
 class Bench:
     """A running stack to measure. `sql` is None where no store runs."""
@@ -41,19 +57,33 @@ class Bench:
         """Read the clocks of all processes of the stack."""
         state = self.stack.state
         assert state is not None
-        return cpu.read({**{name: child.pid for name, child in state.children.items()}, "bench": os.getpid()})
+        return cpu.read({name: child.pid for name, child in state.children.items()})
 
     async def landed(self) -> int:
         """Return how many rows the lander says it has inserted; asking it costs next to nothing, unlike a query."""
+        return int(await counted(self._lander_port, "headrace_lander_rows_total"))
+
+    async def count_batches(self) -> Batches:
+        """Return what gateway and lander have gathered until now."""
+        gateway = self.stack.settings.admin_port("gateway")
+        return Batches(
+            events=await counted(gateway, "headrace_gateway_events_total"),
+            chunks=await counted(gateway, "headrace_gateway_chunks_total"),
+            rows=await counted(self._lander_port, "headrace_lander_rows_total") if self.sql else 0.0,
+            inserts=await counted(self._lander_port, "headrace_lander_insert_seconds_count") if self.sql else 0.0,
+        )
+
+    @property
+    def _lander_port(self) -> int:
         settings = self.stack.settings
-        process = "store" if settings.store.is_embedded else "lander"
-        return int(await counted(settings.admin_port(process), "headrace_lander_rows_total"))
+        return settings.admin_port("store" if settings.store.is_embedded else "lander")
 
 
 async def run_phase(bench: Bench, *arguments: str) -> Figures:
     """Send one load and return its figures: per process CPU µs an event, events/s, what landed."""
     before_rows = await bench.landed() if bench.sql else 0
-    before, mark = bench.read_cpu(), bench.yardstick.mark()
+    batches = await bench.count_batches()
+    before, own_before, mark = bench.read_cpu(), time.process_time(), bench.yardstick.mark()
     sent = await send_load(bench.environment, bench.key, *arguments)
     if bench.sql:
         await _wait_landed(bench, before_rows + sent["acked"])
@@ -62,6 +92,7 @@ async def run_phase(bench: Bench, *arguments: str) -> Figures:
     events = sent["acked"] or 1
     per_event = {name: value * 1e6 / events for name, value in spent.seconds.items()}
     per_event["loadgen"] = sent["cpu_us_per_event"]
+    per_event["bench"] = (time.process_time() - own_before) * 1e6 / events
     # What strangers on the machine used: the noise in the other figures.
     others = spent.machine * 1e6 / events - sum(per_event.values())
     figures: Figures = {
@@ -70,6 +101,7 @@ async def run_phase(bench: Bench, *arguments: str) -> Figures:
         "others_us_per_event": others,
         "others_share_of_machine": others / (others + sum(per_event.values())),
         "slowdown": bench.yardstick.slowdown_since(mark),
+        **(await bench.count_batches()).sizes_since(batches),
     }
     if bench.sql:
         figures |= {"seconds_until_all_landed": seconds, "landed_per_s": sent["acked"] / seconds}

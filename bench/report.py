@@ -54,7 +54,7 @@ def print_phases(phases: dict[str, Figures]) -> None:
     """Print one row a phase: what landed, and the CPU µs an event of every process."""
     table = Table(title="CPU µs an event (user + system), median of the runs", title_justify="left")
     names = [name for name in PROCESSES if any(name in figures["cpu_us_per_event"] for figures in phases.values())]
-    for heading in ("phase", "events/s", "exact", *names, "others", "all", "slowdown"):
+    for heading in ("phase", "events/s", "exact", *names, "others", "all", "slowdown", "a chunk", "an insert"):
         table.add_column(heading, justify="left" if heading == "phase" else "right")
     for phase, figures in phases.items():
         spent = figures["cpu_us_per_event"]
@@ -63,6 +63,7 @@ def print_phases(phases: dict[str, Figures]) -> None:
         cells = [f"{spent[name]:.1f}" if name in spent else "–" for name in names]
         others = figures["others_us_per_event"]
         cells += [f"{others:.1f}", f"{sum(spent.values()) + others:.1f}", f"× {figures['slowdown']:.2f}"]
+        cells += [f"{figures['events_per_chunk']:,.0f}", f"{figures['rows_per_insert']:,.0f}"]
         table.add_row(phase, f"{rate:,.0f}", exact, *cells)
     console = _console()
     console.print(table)
