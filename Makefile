@@ -1,7 +1,7 @@
 # The verbs of the project. `make help` tells what each does.
 SHELL := /bin/bash
 # The first that is new enough; the lock was compiled for 3.11, and serves later ones.
-PYTHON ?= $(or $(firstword $(foreach name,python3 python3.11 python3.12 python3.13,$(shell command -v $(name) > /dev/null && $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $(name)))),python3)
+PYTHON ?= $(or $(firstword $(foreach name,python3 python3.11 python3.12 python3.13,$(shell command -v $(name) > /dev/null && $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && echo $(name)))),python3)
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=

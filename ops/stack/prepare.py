@@ -12,7 +12,7 @@ from typing import Final
 
 from aiokafka.errors import KafkaError
 
-from ops import settings
+from ops import logs, settings
 from ops.kafka import answers, publish
 from ops.stack import class_archive, jars, toolchain
 from ops.stack.broker import Broker
@@ -92,6 +92,7 @@ def _say(detail: str) -> None:
 
 def main() -> int:
     """Prepare for the settings in force; return the exit code."""
+    logs.configure("critical")  # what clients say of a broker that has just come up is of no use here
     try:
         asyncio.run(prepare(settings.load().cache_dir))
     except StackError as error:
