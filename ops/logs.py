@@ -7,6 +7,7 @@ can start a line or colour a terminal.
 import logging
 import sys
 import threading
+import time
 from types import TracebackType
 from typing import Any, Final, TextIO, cast
 
@@ -16,6 +17,11 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 _QUIET: Final = {"aiokafka": "WARNING", "uvicorn": "WARNING", "asyncio": "WARNING", "httpx": "WARNING"}
 """Libraries whose information is noise here; their warnings are ours."""
+
+REPEAT_AFTER_S: Final = 10.0
+"""How long the same message of a library stays unsaid after it was said."""
+
+_REMEMBERED: Final = 1_000
 
 
 def configure(level: str, process: str = "") -> None:
@@ -54,6 +60,7 @@ def configure(level: str, process: str = "") -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
         )
     )
+    handler.addFilter(_Seldom())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number)
@@ -74,6 +81,27 @@ class _Stderr:
 
     def flush(self) -> None:
         sys.stderr.flush()
+
+
+class _Seldom(logging.Filter):
+    """Lets the same words of a library through once in a while.
+
+    A broker that is away for a night would else fill a disk with them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said_s: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        said = (record.name, record.getMessage())
+        now_s = time.monotonic()
+        if now_s - self._said_s.get(said, -REPEAT_AFTER_S) < REPEAT_AFTER_S:
+            return False
+        if len(self._said_s) >= _REMEMBERED:
+            self._said_s.clear()
+        self._said_s[said] = now_s
+        return True
 
 
 def _dumps(value: Any, **_: Any) -> str:

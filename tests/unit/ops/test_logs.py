@@ -36,3 +36,13 @@ def test_an_exception_that_nobody_caught_is_a_line():
 def test_a_warning_is_a_line():
     [line] = _logged("warnings.warn('careful')")
     assert "careful" in str(line["event"])
+
+
+def test_a_library_that_repeats_itself_is_heard_once_in_a_while():
+    lines = _logged(
+        "say = logging.getLogger('aiokafka').error\n"
+        "for n in range(100): say('Unable connect to %s', 'a'); say('Unable connect to %s', 'b')\n"
+        "logs.time.monotonic = lambda now=logs.time.monotonic: now() + logs.REPEAT_AFTER_S\n"
+        "say('Unable connect to %s', 'a')"
+    )
+    assert [line["event"] for line in lines] == [f"Unable connect to {host}" for host in "aba"]
