@@ -11,7 +11,7 @@ import msgspec
 import orjson
 import simdjson
 
-from ingest.cut import depth
+from ingest.cut import is_deeper_than
 from schemas.limits import EVENT_BYTES, EVENT_DEPTH, METADATA_KEYS
 from schemas.reasons import Reason
 
@@ -67,9 +67,8 @@ def judge(event: bytes) -> Verdict | None:
     """Return why `event` is refused, None when it is accepted. `event` must be valid UTF-8."""
     if len(event) > EVENT_BYTES:
         return Verdict(Reason.EVENT_TOO_LARGE, f"{len(event)} bytes; the limit is {EVENT_BYTES}")
-    levels = depth(event)
-    if levels > EVENT_DEPTH:
-        return Verdict(Reason.EVENT_TOO_DEEP, f"{levels} levels deep; the limit is {EVENT_DEPTH}")
+    if is_deeper_than(event, EVENT_DEPTH):
+        return Verdict(Reason.EVENT_TOO_DEEP, f"more than {EVENT_DEPTH} levels deep")
     if event[:1] != b"{":
         return Verdict(Reason.MALFORMED_EVENT, "an event is a JSON object")
     if (problem := unreadable(event)) is not None:

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from ingest.cut import CutError, cut, depth
+from ingest.cut import CutError, cut, is_deeper_than
 from ingest.judge import Verdict, certainly_good, judge, unreadable
 from ingest.refusal import Refusal
 from schemas.ids import partition_key
@@ -69,13 +69,16 @@ def split(body: bytes) -> Split:
     """Split a decoded request body. Raises Refusal where nothing of it can be used."""
     try:
         request = _decode_request(body)
-        peeked = _peek(body).events
     except _UNREADABLE:
-        return _split_carefully(body)
+        return _split_by_bytes(body)
     events = list(map(bytes, request.events))
     _check_count(len(events))
+    try:
+        peeked = _peek(body).events
+    except _UNREADABLE:
+        return _judged(body, events, bytes(request.statsigMetadata))
     if not certainly_good(body, events):
-        return _split_carefully(body)
+        return _judged(body, events, bytes(request.statsigMetadata))
     metadata, sender = _sender_of(bytes(request.statsigMetadata))
     return Split(metadata, sender, events, _keys(peeked, events, text_of(sender.stableID)))
 
@@ -102,8 +105,7 @@ def _keys(peeked: Sequence[_Event], events: Sequence[bytes], stable_id: str) -> 
     return keys
 
 
-def _split_carefully(body: bytes) -> Split:
-    _check_utf8(body)
+def _split_by_bytes(body: bytes) -> Split:
     try:
         pieces = cut(body)
     except CutError as error:
@@ -113,17 +115,23 @@ def _split_carefully(body: bytes) -> Split:
         _check_depth(name, value)
         if (problem := unreadable(value)) is not None:
             raise Refusal(Reason.UNDECODABLE_BODY, f"{name[:64]}: {problem}")
-    metadata, sender = _sender_of(pieces.others.get("statsigMetadata", b""))
+    return _judged(body, pieces.events, pieces.others.get("statsigMetadata", b""))
+
+
+def _judged(body: bytes, events: Sequence[bytes], request_metadata: bytes) -> Split:
+    """Judge event by event, which takes ten times as long as seeing that all of them are good."""
+    _check_utf8(body)
+    metadata, sender = _sender_of(request_metadata)
     stable_id = text_of(sender.stableID)
     done = Split(metadata, sender, [], [])
-    for index, event in enumerate(pieces.events):
+    for position, event in enumerate(events):
         verdict = judge(event)
         key = partition_key(event, stable_id)
         if verdict is None:
             done.events.append(event)
             done.keys.append(key)
         else:
-            done.refused.append(Refused(index, event, key, verdict))
+            done.refused.append(Refused(position, event, key, verdict))
     return done
 
 
@@ -142,9 +150,8 @@ def _sender_of(metadata: bytes) -> tuple[bytes, RequestMetadata]:
 
 
 def _check_depth(name: str, value: bytes) -> None:
-    # Openings are counted first, since counting is much cheaper than looking where strings end.
-    if value.count(b"{") + value.count(b"[") > EVENT_DEPTH and (levels := depth(value)) > EVENT_DEPTH:
-        raise Refusal(Reason.UNDECODABLE_BODY, f"{name[:64]} is {levels} levels deep; the limit is {EVENT_DEPTH}")
+    if is_deeper_than(value, EVENT_DEPTH):
+        raise Refusal(Reason.UNDECODABLE_BODY, f"{name[:64]} is more than {EVENT_DEPTH} levels deep")
 
 
 def _check_utf8(body: bytes) -> None:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.cut import CutError, cut, depth
+from ingest.cut import CutError, cut, is_deeper_than
+from schemas.limits import EVENTS_PER_REQUEST
 
 # Anything whose quotes and brackets close, readable or not.
 SCALARS = st.sampled_from(
@@ -120,8 +121,42 @@ def test_a_deep_event_is_cut_like_any_other(levels: int):
         (b"[" * 50 + b"]" * 50, 50),
     ],
 )
-def test_depth_counts_brackets_outside_of_strings(text: bytes, levels: int):
-    assert depth(text) == levels
+def test_depth_counts_brackets_outside_of_strings(text: bytes, levels: int) -> None:
+    assert not is_deeper_than(text, levels)
+    assert levels == 0 or is_deeper_than(text, levels - 1)
+
+
+@given(ELEMENTS)
+def test_depth_is_what_a_parser_finds(element: bytes) -> None:
+    def depth_of(value: object) -> int:
+        if isinstance(value, dict):
+            return 1 + max(map(depth_of, value.values()), default=0)
+        return 1 + max(map(depth_of, value), default=0) if isinstance(value, list) else 0
+
+    try:
+        parsed = json.loads(element)
+    except ValueError:
+        return
+    # Of two members of one name the parser keeps the last; here both count.
+    assert not is_deeper_than(element, 10)
+    assert is_deeper_than(element, depth_of(parsed) - 1) or depth_of(parsed) == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"events":[{"a":[' + b'"",' * 1_000_000 + b"NaN]}]}",
+        b'{"events":[{"a":[' + b"{}," * 1_000_000 + b"NaN]}]}",
+        b"{" + b'"a":1,' * 1_000_000 + b'"events":[]}',
+    ],
+)
+def test_a_broken_body_that_is_made_to_cost_time_is_refused(body: bytes) -> None:
+    with pytest.raises(CutError, match="intricate"):
+        cut(body)
+
+
+def test_of_too_many_events_only_one_more_is_cut_off() -> None:
+    assert len(cut(b'{"events":[' + b"1," * 1_000_000 + b"1]}").events) == EVENTS_PER_REQUEST + 1
 
 
 @given(st.binary(max_size=200))
