@@ -18,6 +18,9 @@ from ops.stack.errors import InUseError
 from ops.stack.supervisor import ChildSpec, EventKind, OnEvent, StackEvent, Supervisor
 
 _LEFTOVER_GRACE_S: Final = 5
+_START_TIMEOUT_S: Final = 120
+_INIT_TIMEOUT_S: Final = 150
+"""More than the init process itself has patience with Kafka, so that its own words are heard."""
 _STOP_ORDER: Final = ("init", "gateway", "worker", "lander", "console", "store", "broker")
 """What takes events in goes first and the log last, so that whatever is in hand can still be written."""
 
@@ -96,20 +99,22 @@ class LocalStack:
     async def _start(self) -> None:
         await asyncio.to_thread(self._end_leftovers)
         self._check_ports()
+        # Fetching may take minutes, so nobody waits for the broker before it can be started at all.
+        broker = await self._prepare_broker() if self.settings.has_local_broker else None
         async with asyncio.TaskGroup() as first:
-            if self.settings.has_local_broker:
-                first.create_task(self._start_broker())
-            first.create_task(self._supervisor.run(self._child("init", ready=None)))
+            if broker is not None:
+                first.create_task(self._supervisor.start(broker))
+            first.create_task(self._supervisor.run(self._child("init", ready=None, start_timeout_s=_INIT_TIMEOUT_S)))
         async with asyncio.TaskGroup() as rest:
             for name in self._processes:
                 rest.create_task(self._supervisor.start(self._child(name, ready=self._asks(name))))
 
-    async def _start_broker(self) -> None:
+    async def _prepare_broker(self) -> ChildSpec:
         def report(detail: str) -> None:
             self._on_event(StackEvent(EventKind.PREPARING, "broker", detail))
 
         broker = Broker(self.settings.data_dir, self.settings.kafka_port, self.settings.cache_dir)
-        await self._supervisor.start(await broker.prepare(report))
+        return await broker.prepare(report)
 
     async def _stop(self) -> None:
         for name in _STOP_ORDER:
@@ -130,10 +135,13 @@ class LocalStack:
             except PortUnavailableError as error:
                 raise InUseError(str(error)) from error
 
-    def _child(self, name: str, ready: Callable[[], Awaitable[str]] | None) -> ChildSpec:
+    def _child(
+        self, name: str, ready: Callable[[], Awaitable[str]] | None, start_timeout_s: float = _START_TIMEOUT_S
+    ) -> ChildSpec:
         # -P: a folder of the user's that is called `ops` must not stand in for ours.
         command = (sys.executable, "-P", "-m", "ops.processes", name)
-        return ChildSpec(name=name, command=command, ready=ready, env=environment_of(self.settings))
+        environment = environment_of(self.settings)
+        return ChildSpec(name, command, ready, environment, start_timeout_s)
 
     def _asks(self, name: str) -> Callable[[], Awaitable[str]]:
         async def ready() -> str:
