@@ -11,6 +11,7 @@ import gc
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -22,8 +23,10 @@ from processors.landing import batch, dead_letters, fence, registry
 from processors.landing.batch import Rejected, Row
 from processors.landing.fence import StaleError
 from processors.landing.gather import Gathered, Limits, gather
+from processors.landing.insert import Inserter
 from processors.landing.land import TableLander
 from processors.landing.positions import Positions
+from processors.landing.store_table import StoreTable
 from processors.landing.store_thread import StoreThread
 from processors.landing.tables import BY_TOPIC, LANDINGS
 from schemas import migrations, topics
@@ -82,7 +85,8 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._metrics = metrics
         self.registry = metrics.registry
         self._limits = Limits(config.batch_rows, BATCH_BYTES, config.batch_ms / 1000)
-        self._tables = {landing.topic: TableLander(landing, config.store.is_embedded, metrics) for landing in LANDINGS}
+        self._tables = {landing.topic: TableLander(landing, metrics) for landing in LANDINGS}
+        self._inserters = {landing.topic: Inserter(landing, config.store.is_embedded) for landing in LANDINGS}
         self._store = StoreThread(config.store)
         self._positions = Positions()
         self._pulse = fence.Pulse(_SESSION_TIMEOUT_MS / 1000)
@@ -256,11 +260,12 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         """Land rows, for as long as it takes and the partitions are ours."""
         if not rows:
             return []
+        inserter = self._inserters[table.landing.topic]
         for wait_s in _back_off():
             try:
                 await self._settle()
                 landed = await self._store.run(
-                    lambda client: table.land(client, rows, permit=lambda name: self._permit(assignment, name))
+                    lambda client: table.land(StoreTable(client, inserter), rows, partial(self._permit, assignment))
                 )
             except (ClickHouseError, OSError) as error:
                 # Whether the insert happened is not known; the next try reads back first.

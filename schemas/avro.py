@@ -8,7 +8,7 @@ schema names its block, and the fields of a block stand together; `assemble` joi
 import hashlib
 import io
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Final
 
@@ -18,6 +18,8 @@ import orjson
 Json = dict[str, Any]
 
 FRAME_BYTES: Final = 5
+MARK: Final = "mark"
+MARK_BYTES: Final = 8
 _frame = struct.Struct(">bI")
 
 
@@ -207,14 +209,20 @@ class Container:
     """Splices framed values of one schema into an Avro object container file, without decoding.
 
     The format: magic, metadata map, sync marker; then per block count, bytes, records, sync marker
-    (Avro 1.11 specification, "Object Container Files"). The frame is declared as a first field
-    that no reader asks for, so that values are joined as they are and not cut one by one.
+    (Avro 1.11 specification, "Object Container Files"). Two fields are added to the schema. The
+    frame comes first, so that values are joined as they are and not cut one by one. A mark comes
+    last: Avro has no lengths, so a value that holds more or less than one record would shift all
+    that follow, and ClickHouse does not notice. A reader that finds another mark than the one it
+    expects has met such a value.
     """
 
     def __init__(self, schema: Json) -> None:
         framed = _plain(schema)
-        frame = {"type": "fixed", "name": "Frame", "size": FRAME_BYTES}
-        framed["fields"] = [{"name": "frame", "type": frame}, *framed["fields"]]
+        framed["fields"] = [
+            {"name": "frame", "type": {"type": "fixed", "name": "Frame", "size": FRAME_BYTES}},
+            *framed["fields"],
+            {"name": MARK, "type": {"type": "fixed", "name": "Mark", "size": MARK_BYTES}},
+        ]
         text = orjson.dumps(framed)
         self._sync = hashlib.md5(text, usedforsecurity=False).digest()
         meta = b"".join(
@@ -222,11 +230,15 @@ class Container:
         )
         self._head = b"Obj\x01" + varint(2) + meta + b"\x00" + self._sync
 
-    def splice(self, values: Iterable[bytes]) -> bytes:
-        """Return a container that holds the framed `values`, in order."""
-        parts = list(values)
-        size = sum(map(len, parts))
-        return b"".join((self._head, varint(len(parts)), varint(size), *parts, self._sync))
+    def splice(self, values: Sequence[bytes], mark: bytes) -> bytes:
+        """Return a container that holds the framed `values`, in order, each followed by `mark`.
+
+        A mark that no writer of a value can know (random, new for each container) cannot be forged.
+        """
+        assert len(mark) == MARK_BYTES
+        joined = mark.join(values)
+        size = len(joined) + (MARK_BYTES if values else 0)
+        return b"".join((self._head, varint(len(values)), varint(size), joined, mark if values else b"", self._sync))
 
 
 def _plain(schema: Json) -> Json:

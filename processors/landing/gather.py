@@ -44,7 +44,7 @@ class Gathered:
         for partition, records in found.items():
             self.records.setdefault(partition, []).extend(records)
             self.count += len(records)
-            self.size_bytes += sum(record.serialized_value_size for record in records)
+            self.size_bytes += sum(len(record.value or b"") for record in records)
 
     def first_offsets(self) -> dict[TopicPartition, int]:
         """Return the offset of the first record of each partition."""

@@ -3,16 +3,27 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from clickhouse_connect.driver.client import Client
-
-from processors.landing import readback
 from processors.landing.batch import Rejected, Row
-from processors.landing.insert import Inserter, insert_what_fits
-from processors.landing.suspects import Decision, HighWater, Landed, Spread, decide, suspects
+from processors.landing.insert import insert_what_fits
+from processors.landing.suspects import Decision, HighWater, Landed, Prefix, Spread, decide, suspects
 from processors.landing.tables import Landing
 from schemas.crash_points import CrashPoint, reach
 from schemas.metrics import LanderMetrics
+
+
+class Table(Protocol):
+    """A landing table as the lander sees it. Every method raises ClickHouseError when the store fails."""
+
+    def high_water(self, prefixes: Sequence[Prefix]) -> dict[Prefix, bytes]:
+        """Return the highest landed origin of each log and partition, packed; empty where none landed."""
+
+    def landed(self, suspects: Sequence[Row]) -> Landed:
+        """Return which of the suspects are in the table."""
+
+    def insert(self, rows: Sequence[Row], query_id: str) -> None:
+        """Insert and return when the rows are there. Raises RefusedError when the rows are at fault."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +38,16 @@ class LandedRows:
 class TableLander:
     """Lands rows in one table, each origin once. Blocks; one thread at a time."""
 
-    def __init__(self, landing: Landing, embedded: bool, metrics: LanderMetrics) -> None:
+    def __init__(self, landing: Landing, metrics: LanderMetrics) -> None:
         self.landing = landing
         self._metrics = metrics
         self._marks = HighWater()
-        self._inserter = Inserter(landing, embedded)
 
     def forget(self) -> None:
         """Read the high-water marks again before the next batch: somebody else may have landed."""
         self._marks.forget()
 
-    def land(self, client: Client, rows: Sequence[Row], permit: Callable[[str], str]) -> LandedRows:
+    def land(self, table: Table, rows: Sequence[Row], permit: Callable[[str], str]) -> LandedRows:
         """Return when every row is in the table or is refused.
 
         `permit(table)` is asked before each insert: it raises when the rows are not ours any more,
@@ -45,43 +55,42 @@ class TableLander:
         known what landed, and the same rows may be given again. Raises LogReplacedError.
         """
         try:
-            return self._land(client, rows, permit)
+            return self._land(table, rows, permit)
         except BaseException:
             self._marks.forget()
             raise
 
-    def _land(self, client: Client, rows: Sequence[Row], permit: Callable[[str], str]) -> LandedRows:
-        table = self.landing.table
+    def _land(self, table: Table, rows: Sequence[Row], permit: Callable[[str], str]) -> LandedRows:
         spread = Spread.of(rows)
         if unknown := self._marks.unknown(spread):
-            self._marks.learn(readback.high_water(client, self.landing, unknown))
+            self._marks.learn(table.high_water(unknown))
         looked_up = suspects(rows, spread, self._marks)
         if spread.is_plain and not looked_up:
             decision = Decision(list(rows), [])
         else:
-            decision = decide(rows, self._look_up(client, looked_up))
+            decision = decide(rows, self._look_up(table, looked_up))
         reach(CrashPoint.LANDER_AFTER_READBACK)
         rejected: list[Rejected] = []
         if decision.new:
             rejected = insert_what_fits(
                 decision.new,
-                insert=lambda some: self._insert(client, some, permit),
-                still_missing=lambda some: decide(some, self._look_up(client, some)).new,
+                insert=lambda some: self._insert(table, some, permit),
+                still_missing=lambda some: decide(some, self._look_up(table, some)).new,
                 flaw=lambda row: self.landing.schema.flaw(row.body),
             )
         self._marks.raise_to(spread)
         inserted = len(decision.new) - len(rejected)
-        self._metrics.rows.labels(table).inc(inserted)
-        self._metrics.repeats.labels(table).inc(len(decision.repeats))
+        self._metrics.rows.labels(self.landing.table).inc(inserted)
+        self._metrics.repeats.labels(self.landing.table).inc(len(decision.repeats))
         return LandedRows(inserted, decision.repeats, rejected)
 
-    def _look_up(self, client: Client, rows: Sequence[Row]) -> Landed:
+    def _look_up(self, table: Table, rows: Sequence[Row]) -> Landed:
         if not rows:
             return Landed()
         self._metrics.readbacks.inc()
-        return readback.landed(client, self.landing, rows)
+        return table.landed(rows)
 
-    def _insert(self, client: Client, rows: Sequence[Row], permit: Callable[[str], str]) -> None:
+    def _insert(self, table: Table, rows: Sequence[Row], permit: Callable[[str], str]) -> None:
         began = time.perf_counter()
-        self._inserter.insert(client, rows, permit(self.landing.table))
+        table.insert(rows, permit(self.landing.table))
         self._metrics.insert_seconds.observe(time.perf_counter() - began)

@@ -48,8 +48,9 @@ class Landing:
             return None
 
     def structure(self) -> str:
-        """Return `name type, …` of a record, as table functions want it."""
-        return ", ".join(f"{field['name']} {store_type(field['type'])}" for field in self.schema.json["fields"])
+        """Return `name type, …` of a record in a container, as table functions want it."""
+        columns = [f"{field['name']} {store_type(field['type'])}" for field in self.schema.json["fields"]]
+        return ", ".join([*columns, f"{avro.MARK} FixedString({avro.MARK_BYTES})"])
 
 
 LANDINGS: Final = (
