@@ -21,6 +21,7 @@ log = structlog.get_logger()
 GROUPS: Final = {WORKER_GROUP: (EVENTS_RAW,), LANDER_GROUP: (EXPOSURES, CUSTOM_EVENTS)}
 _TOPICS: Final = (EVENTS_RAW, EXPOSURES, CUSTOM_EVENTS, DLQ_INGEST, DLQ_WORKER, DLQ_LANDER)
 
+NOT_ASKED: Final = "the log has not answered yet"
 EVERY_S: Final = 2.0
 KEPT_S: Final = 60.0
 _ANSWER_S: Final = 5.0
@@ -73,7 +74,7 @@ class LogWatch:
         self._kafka = kafka
         self._task: asyncio.Task[None] | None = None
         self.samples: deque[Sample] = deque()
-        self.trouble = "the log has not answered yet"
+        self.trouble = NOT_ASKED
         """Why there is no current sample; empty when there is."""
 
     def start(self) -> None:

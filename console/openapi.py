@@ -98,7 +98,7 @@ _SCHEMAS: Final[Json] = {
     "Pipeline": _object(
         at=_TIME,
         log=_object(
-            state={"type": "string", "enum": ["ok", "unreachable"]},
+            state={"type": "string", "enum": ["ok", "starting", "unreachable"]},
             message=_TEXT,
             events_per_s=_or_null({"type": "number"}),
             exposures_per_s=_or_null({"type": "number"}),

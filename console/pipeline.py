@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from console.answers import RefusedError, json_answer
 from console.fresh import Fresh
-from console.log_watch import LogWatch, rate
+from console.log_watch import NOT_ASKED, LogWatch, rate
 from console.questions import iso_s, rows
 from console.store_pool import StorePool
 from schemas.topics import CUSTOM_EVENTS, DLQ_INGEST, DLQ_LANDER, DLQ_WORKER, EVENTS_RAW, EXPOSURES, LANDER_GROUP
@@ -62,7 +62,7 @@ def _log(watch: LogWatch) -> dict[str, Any]:
     sample = watch.samples[-1] if watch.samples and not watch.trouble else None
     samples = watch.samples
     return {
-        "state": "unreachable" if watch.trouble else "ok",
+        "state": "starting" if watch.trouble == NOT_ASKED else "unreachable" if watch.trouble else "ok",
         "message": watch.trouble,
         "events_per_s": rate(samples, EXPOSURES, CUSTOM_EVENTS) if sample else None,
         "exposures_per_s": rate(samples, EXPOSURES) if sample else None,

@@ -10,7 +10,13 @@ export function armOf({ kind, group_name, group, value, rule_id }) {
   return group_name || group || rule_id || "–";
 }
 
-const isBase = (arm) => /^(control|fail|off|default|disabled)$/i.test(arm);
+const BASE = ["control", "fail", "off", "default", "disabled"];
+
+/** Return the arm that the others are measured against, which is grey: of several that may be, the first. */
+function baseOf(arms) {
+  const named = BASE.map((name) => arms.find((arm) => arm.toLowerCase() === name));
+  return named.find((arm) => arm !== undefined);
+}
 
 /** Return the colour of an arm; an arm seen first changes the order, and `onChange` is told. */
 export function colorOf(entity, arm) {
@@ -21,8 +27,9 @@ export function colorOf(entity, arm) {
     known.set(entity, arms);
     for (const listener of listeners) listener(entity);
   }
-  if (isBase(arm)) return "var(--arm-0)";
-  const position = arms.filter((each) => !isBase(each)).indexOf(arm);
+  const base = baseOf(arms);
+  if (arm === base) return "var(--arm-0)";
+  const position = arms.filter((each) => each !== base).indexOf(arm);
   return `var(--arm-${1 + (position % (PALETTE - 1))})`;
 }
 

@@ -35,7 +35,11 @@ function card(entity) {
     h("summary", {}, h("div", { class: "title" }, h("h3", {}, entity.name || "(no name)"), h("span", { class: "kind" }, KINDS[entity.kind] ?? entity.kind), total), bars),
     more,
   );
-  details.addEventListener("toggle", () => details.open && showMore(entity, more));
+  details.addEventListener("toggle", () => {
+    if (!details.open) return;
+    if (!more.childElementCount) more.append(h("p", { class: "hint" }, "Counting…"));
+    showMore(entity, more);
+  });
   const made = { key, details, bars, total, more, rows: new Map() };
   cards.set(key, made);
   return made;

@@ -1,13 +1,16 @@
 // Numbers and times as people read them.
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+const brief = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 
 export const count = (number) => whole.format(number);
 
-export const compact = (number) => (Math.abs(number) < 100_000 ? whole.format(number) : short.format(number));
+export const compact = (number) => (Math.abs(number) < 100_000 ? whole.format(number) : brief.format(number));
 
-export const rate = (number) => (number > 0 && number < 10 ? number.toFixed(1) : compact(number));
+export const rate = (number) => (number > 0 && number < 10 ? number.toFixed(1).replace(".0", "") : compact(number));
+
+/** Keep the beginning and the end of a long id: the end is what tells ids apart. */
+export const short = (id) => (id.length > 18 ? `${id.slice(0, 6)}…${id.slice(-10)}` : id);
 
 export const percent = (share) => `${(share * 100).toFixed(1)} %`;
 

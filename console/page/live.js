@@ -2,7 +2,7 @@
 
 import { armOf, colorOf, onChange } from "./arms.js";
 import { $, h, state, svg, write } from "./dom.js";
-import { clock, compact, count, duration, KINDS, rate } from "./format.js";
+import { clock, compact, count, duration, KINDS, rate, short } from "./format.js";
 
 const ROWS_MAX = 200;
 const RATE_MAX = 8; // a second: more than anybody reads
@@ -115,8 +115,8 @@ function row(exposure) {
         exposure.tier && exposure.tier !== "production" ? h("span", { class: "tier" }, exposure.tier) : null,
       ),
       h("span", { class: "arm", "data-entity": entity, "data-arm": arm }, h("i", { css: { "--arm": colorOf(entity, arm) } }), h("span", {}, arm)),
-      h("span", { class: "unit", title: exposure.unit_type }, exposure.unit_id || "–"),
-      h("span", { class: "sdk", title: `${exposure.sdk_type} ${exposure.sdk_version}` }, exposure.sdk_type || "–"),
+      h("span", { class: "unit", title: `${exposure.unit_type} ${exposure.unit_id}` }, short(exposure.unit_id) || "–"),
+      h("span", { class: "sdk", title: `${exposure.sdk_type} ${exposure.sdk_version}` }, exposure.sdk_type.replace(/^statsig-/, "") || "–"),
     ),
   );
   details.addEventListener("toggle", () => details.open && details.childElementCount === 1 && details.append(facts(exposure)), { once: true });

@@ -16,9 +16,9 @@ function show(name, { value = "–", unit, note = "", health = "", flows = false
   station.className = `station ${name === "dead" ? "aside" : ""} ${health} ${flows ? "flows" : ""}`;
 }
 
-function lag(name, unit, { records }, perSecond, flows) {
+function lag(name, unit, { records }, perSecond, flows, isKnown) {
   if (records === null) {
-    show(name, { unit, note: "has read nothing yet" });
+    show(name, { unit, note: isKnown ? "has read nothing yet" : "not known now" });
     return;
   }
   const seconds = records / Math.max(1, perSecond);
@@ -79,17 +79,17 @@ async function refresh() {
   const flows = log.state === "ok" && perSecond > 0;
   show("flow", {
     value: perSecond === null ? "–" : rate(perSecond),
-    note: log.state === "ok" ? (perSecond ? "over the last minute" : "nothing is being sent") : "log not reachable",
-    health: log.state === "ok" ? "good" : "bad",
+    note: { ok: perSecond ? "over the last minute" : "nothing is being sent", starting: "asking the log" }[log.state] ?? "log not reachable",
+    health: { ok: "good", starting: "" }[log.state] ?? "bad",
     flows,
   });
-  lag("worker", "chunks behind", log.lag.worker, perSecond / 20, flows);
-  lag("lander", "events behind", log.lag.lander, perSecond, flows);
+  lag("worker", "chunks behind", log.lag.worker, perSecond / 20, flows, log.state === "ok");
+  lag("lander", "events behind", log.lag.lander, perSecond, flows, log.state === "ok");
   landed(tables, flows);
   dead(log.dead_letters);
   const items = [];
-  if (log.state !== "ok") items.push(["The log cannot be reached.", `${log.message}. See that the broker runs: \`headrace doctor\`.`]);
-  if (store.state !== "ok") items.push(["The store cannot be asked.", store.message]);
+  if (log.state === "unreachable") items.push(["The log cannot be reached:", `${log.message}. See what runs with "headrace doctor".`]);
+  if (store.state !== "ok") items.push(["The store cannot be asked:", store.message]);
   trouble(items);
 }
 

@@ -7,6 +7,7 @@ import queue
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -26,6 +27,16 @@ _FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
     "--disable-extensions", "--remote-debugging-pipe",
 )  # fmt: skip
+
+
+# The protocol is spoken on file descriptors 3 and 4. (Some shells can only redirect from single digits.)
+_AT_3_AND_4 = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+for end, place in zip(ends, (3, 4)):
+    os.dup2(end, place)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Page:
@@ -102,7 +113,8 @@ class Page:
         """Return the expression's value once it is true; an assertion fails with what the page shows then."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
-            if value := self.run(script):
+            # An element has no value here; that there is one is what was asked.
+            if value := self.run(f"((found) => found instanceof Node || found)({script})"):
                 return value
             time.sleep(0.05)
         raise AssertionError(f"{script} stayed false; the page shows:\n{self.run('document.body.innerText')[:3000]}")
@@ -130,10 +142,9 @@ def browser() -> Iterator[Page]:
     to_browser, our_end = os.pipe()
     our_start, from_browser = os.pipe()
     with tempfile.TemporaryDirectory(prefix="headrace-chromium-", ignore_cleanup_errors=True) as profile:
-        # The protocol wants file descriptors 3 and 4.
-        script = f'exec "$@" 3<&{to_browser} 4>&{from_browser}'
+        ends = [str(to_browser), str(from_browser)]
         process = subprocess.Popen(
-            ["sh", "-c", script, "sh", CHROMIUM, *_FLAGS, f"--user-data-dir={profile}"],
+            [sys.executable, "-c", _AT_3_AND_4, *ends, CHROMIUM, *_FLAGS, f"--user-data-dir={profile}"],
             pass_fds=(to_browser, from_browser),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -13,7 +13,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import fastavro
 import httpx
 from support.ports import free_port_block
 
@@ -22,7 +24,7 @@ from console.console import Console
 from ops import logs
 from ops.http_server import HttpServer, bind
 from schemas import migrations
-from schemas.avro import EXPOSURE, Container
+from schemas.avro import EXPOSURE
 from schemas.kafka import KafkaConnection
 from schemas.metrics import ConsoleMetrics
 from schemas.store import StoreAddress
@@ -47,11 +49,13 @@ class RunningConsole:
 
 @contextmanager
 def running_console(
-    folder: Path, kafka: KafkaConnection, values: Sequence[bytes] = (), port: int = 0
+    folder: Path, kafka: KafkaConnection, exposures: Sequence[dict[str, Any]] = (), port: int = 0
 ) -> Iterator[RunningConsole]:
-    """Serve a console whose store holds these exposures, framed as in the topic."""
+    """Serve a console whose store holds these exposures."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / _SEED).write_bytes(Container(EXPOSURE.json).splice(values) if values else b"")
+    with (folder / _SEED).open("wb") as seed:
+        if exposures:
+            fastavro.writer(seed, EXPOSURE.json, exposures)
     port = port or free_port_block(1)
     log = folder / "console.log"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}

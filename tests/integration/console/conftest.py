@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaProducer
 from support.brokers import run_apart
 from support.console_process import RunningConsole, running_console
 from support.console_truth import truth
-from support.exposures import framed
+from support.exposures import exposure, framed
 
 from schemas.kafka import PRODUCER, KafkaConnection
 from schemas.topics import EXPOSURES
@@ -19,8 +19,8 @@ from schemas.topics import EXPOSURES
 @pytest.fixture(scope="session")
 def console(tmp_path_factory: pytest.TempPathFactory, broker: KafkaConnection) -> Iterator[RunningConsole]:
     """A console on the shared broker, its store filled with `truth()`."""
-    values = [framed(**fields) for fields in truth()]
-    with running_console(tmp_path_factory.mktemp("console"), broker, values) as running:
+    exposures = [exposure(**fields) for fields in truth()]
+    with running_console(tmp_path_factory.mktemp("console"), broker, exposures) as running:
         yield running
 
 
