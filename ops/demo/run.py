@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from aiokafka.errors import KafkaError
+
 from ops.demo import pipeline
 from ops.demo.compare import Verdict
 from ops.demo.landed import ConsoleError, ConsoleSql, internal_events, rows_between, rows_of
@@ -82,11 +84,13 @@ class Demo:
             await self._dead_letters.mark()
             verdict = await self._drive(key)
             self._state.enter("counting")
+            duplicates_now = await pipeline.duplicates(worker)
             summary = Summary(
                 run=self._run.name,
                 sent=verdict.sent,
                 landed=verdict.landed,
-                duplicates=await pipeline.duplicates(worker) - duplicates,
+                # A worker that was restarted meanwhile counts from 0 again.
+                duplicates=duplicates_now - duplicates if duplicates_now >= duplicates else duplicates_now,
                 dead=(dead := await self._dead_letters.count()),
                 internal=await internal_events(self._sql, self._run, self._since_ms),
                 seconds_to_first_queryable=self._first_queryable_s,
@@ -167,9 +171,16 @@ class Demo:
                 return
             if now - last_change > _COUNT_DEAD_S and now - counted_at > _COUNT_DEAD_S:
                 counted_at = now
-                if await self._dead_letters.count() >= self._reckoning.sent - self._reckoning.landed:
+                if await self._all_missing_are_dead():
                     self._state.trouble = "what is missing is among the dead letters"
                     return
+
+    async def _all_missing_are_dead(self) -> bool:
+        missing = self._reckoning.sent - self._reckoning.landed
+        try:
+            return 0 < missing <= await self._dead_letters.count()
+        except KafkaError:
+            return False  # the broker is away, which is why nothing lands
 
     async def _look(self) -> int:
         """Ask once for what is awaited; return how many visitors were looked at."""

@@ -1,5 +1,6 @@
 """The demo as a user runs it: whole stack, real SDK, every event looked for; killed in the middle, and stopped."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -88,7 +89,7 @@ def test_every_event_of_a_real_sdk_lands_exactly_once_and_a_second_run_counts_it
 async def test_a_killed_demo_leaves_nothing_behind_and_all_it_was_answered_for_lands_once(stack_settings: MakeSettings):
     """SIGKILL in the middle, start again: what is in the log, and so all that was acknowledged, lands exactly once."""
     settings = stack_settings()
-    with demo(settings, "--events", "200000", "--exit") as running:
+    with demo(settings, "--events", "200000", "--rate", "2000", "--exit") as running:
         await until(lambda: len(acknowledged(settings)[1]) > 2_000, PATIENCE_S, "nothing was acknowledged")
         running.send_signal(signal.SIGKILL)
         running.wait()
@@ -110,6 +111,29 @@ async def test_a_killed_demo_leaves_nothing_behind_and_all_it_was_answered_for_l
     assert children is not None
     assert not any(child.id.is_alive for child in children.children.values())
     assert programs_of(summary["run"]) == []
+
+
+@pytest.mark.timeout(400)
+async def test_each_part_is_killed_once_while_the_sdk_sends_and_every_event_lands_once(stack_settings: MakeSettings):
+    """The stack starts again what dies, the SDK sends again what was not answered, and nothing is lost or doubled."""
+    settings = stack_settings()
+    with demo(settings, "--events", "10000", "--rate", "1000", "--exit") as running:
+        for number, part in enumerate(("gateway", "worker", "store", "broker"), start=1):
+            await until(
+                lambda reached=2_000 * number: logged_by_now(settings) >= reached, PATIENCE_S, "nothing is sent"
+            )
+            written = record.read(settings.data_dir)
+            assert written is not None
+            os.kill(written.children[part].pid, signal.SIGKILL)
+        summary = await asyncio.to_thread(summary_of, running, settings)
+    assert running.returncode == 0, summary
+    assert (summary["sent"], summary["landed"], summary["dead"]) == (10_000, 10_000, 0)
+
+
+def logged_by_now(settings: Settings) -> int:
+    """Return how many events the newest run has logged."""
+    ledgers = sorted((settings.data_dir / "demo").glob("*.jsonl"))
+    return sum(len(line.items) for line in lines_of(ledgers[-1]) if isinstance(line, Logged)) if ledgers else 0
 
 
 def is_up(settings: Settings) -> bool:
