@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import chunk
@@ -18,7 +18,8 @@ VALUES = st.recursive(
 )
 
 
-@given(st.lists(st.dictionaries(st.text(), VALUES, max_size=4)), st.booleans(), st.sampled_from([None, 1]))
+@settings(max_examples=30)
+@given(st.lists(st.dictionaries(st.text(), VALUES, max_size=4), max_size=5), st.booleans(), st.sampled_from([None, 1]))
 def test_events_come_out_as_the_bytes_that_went_in(events: list[dict[str, Any]], ascii_only: bool, indent: int | None):
     raw = [
         json.dumps(event, ensure_ascii=ascii_only, indent=indent).encode("utf-8", "surrogatepass") for event in events
