@@ -91,7 +91,8 @@ def run(
     if as_json:
         print_json(summary.as_json())
     else:
-        sys.stderr.write("\r\x1b[K")
+        if sys.stderr.isatty():
+            sys.stderr.write("\r\x1b[K")
         _print_table(summary)
     return ExitCode.FAILED if summary.refused else ExitCode.OK
 
