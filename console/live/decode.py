@@ -1,13 +1,15 @@
 """From a record of the topic `exposures` to what a viewer reads."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
 
 from console.live import sse
 from schemas.avro import EXPOSURE, NotFramedError, unframe
+from schemas.topics import EXPOSURES
 
 SHOWN: Final = (
     "kind", "name", "group_name", "rule_id", "value", "parameter", "allocated_experiment",
@@ -19,7 +21,9 @@ SHOWN: Final = (
 )  # fmt: skip
 """Columns that are shown as they are. `user` and `metadata` are not: they may hold anything about a person."""
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001  # in UTC, and written as such
+_NO_PARENT: Final = bytes(16)
+_ORIGIN: Final = ("origin_log", "origin_partition", "origin_offset", "origin_index", "origin_part")
 _TIMES: Final = ("event_time", "corrected_time", "received_at", "stamped_time", "config_time")
 
 
@@ -56,12 +60,14 @@ def readable(record: dict[str, Any], partition: int, offset: int) -> dict[str, A
     parent: bytes = record["parent_event_id_bytes"]
     shown = {
         "event_id": record["event_id_bytes"].hex(),
-        "parent_event_id": parent.hex() if any(parent) else "",
-        "origin": "{origin_log}/{origin_partition}/{origin_offset}/{origin_index}/{origin_part}".format_map(record),
-        "record": {"topic": "exposures", "partition": partition, "offset": offset},
+        "parent_event_id": "" if parent == _NO_PARENT else parent.hex(),
+        "origin": "/".join([str(record[part]) for part in _ORIGIN]),
+        "record": {"topic": EXPOSURES, "partition": partition, "offset": offset},
     }
-    shown |= {name: record[name] for name in SHOWN}
-    shown |= {name: iso_time(record[name]) for name in _TIMES}
+    for name in SHOWN:
+        shown[name] = record[name]
+    for name in _TIMES:
+        shown[name] = iso_time(record[name])
     return shown
 
 
@@ -69,8 +75,14 @@ def iso_time(time_ms: int | None) -> str | None:
     """Write milliseconds since the epoch as ISO 8601 in UTC; None stays None, and what no calendar holds a number."""
     if time_ms is None:
         return None
+    second, ms = divmod(time_ms, 1000)
     try:
-        time = _EPOCH + timedelta(milliseconds=time_ms)
+        return f"{_iso_second(second)}.{ms:03d}Z"
     except OverflowError:
         return f"{time_ms} ms since 1970"
-    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@lru_cache(maxsize=1024)
+def _iso_second(second: int) -> str:
+    # Kept: the times of the exposures of one moment share their second, and writing it is most of the work.
+    return (_EPOCH + timedelta(seconds=second)).isoformat()
