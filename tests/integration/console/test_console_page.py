@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.chromium import Page, browser
+from support.chromium import CHROMIUM, Page, browser
 from support.console_process import RunningConsole, running_console
 from support.console_truth import HOSTILE_NAME, arms
 from support.exposures import exposure
@@ -49,6 +49,9 @@ _UNNAMED = """[...document.querySelectorAll('button, a, input, select, textarea,
   .filter((each) => ![each, ...(each.labels ?? [])].some((named) => named.textContent.trim()))
   .filter((each) => !each.getAttribute('aria-label'))
   .map((each) => each.outerHTML)"""
+
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is missing: apt-get install chromium")
 
 
 @pytest.fixture(scope="module")
