@@ -93,7 +93,7 @@ def _keys(peeked: Sequence[_Event], events: Sequence[bytes], stable_id: str) -> 
             continue
         ids = user.customIDs
         device = ids.stableID if ids is not None else None
-        if type(device) is not str:
+        if device is not None and type(device) is not str:
             device = text_of(device)
         if device:
             keys.append(device.encode())
