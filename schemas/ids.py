@@ -62,9 +62,7 @@ class EventIds:
     def of(self, event: bytes | memoryview, occurrence: int, has_time: bool) -> bytes:
         """Return the 16 bytes that identify `event`, the bytes as they were received."""
         digest = self._prefix.copy()
-        digest.update(_u32(len(event)))
-        digest.update(event)
-        digest.update(_u32(occurrence) if occurrence else _FIRST)
+        digest.update(b"".join((_u32(len(event)), event, _u32(occurrence) if occurrence else _FIRST)))
         if not has_time:
             digest.update(self._without_time)
         return digest.digest()
