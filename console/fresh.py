@@ -12,7 +12,7 @@ _SHARED_S_MAX: Final = 5.0
 
 
 class Fresh(Generic[T]):
-    """Shares each answer for `shared_s`, and longer the longer it took: however many ask, it costs a sixth of a thread."""
+    """Shares each answer for `shared_s`, and longer the longer it took: so it costs a sixth of a thread at most."""
 
     def __init__(self, shared_s: float) -> None:
         self._shared_s = shared_s
@@ -25,7 +25,8 @@ class Fresh(Generic[T]):
         if answer is not None and time.monotonic() < until:
             return answer
         if key not in self._running:
-            self._running[key] = asyncio.create_task(self._compute(key, compute))
+            task = self._running[key] = asyncio.create_task(self._compute(key, compute))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # somebody may have seen it
         # Shielded: when one of those who wait goes away, the others still want it.
         return await asyncio.shield(self._running[key])
 

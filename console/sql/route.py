@@ -1,6 +1,8 @@
 """`/api/sql`: a statement in, an answer in the format asked for."""
 
-from typing import Final
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Final
 
 import orjson
 from starlette.requests import ClientDisconnect, Request
@@ -9,7 +11,7 @@ from starlette.routing import Route
 
 from console.answers import RefusedError
 from console.sql.formats import format_named
-from console.sql.run import SqlRunner
+from console.sql.run import Answer, SqlRunner
 
 _BODY_BYTES: Final = 1024 * 1024
 
@@ -40,15 +42,35 @@ async def _asked(request: Request) -> tuple[str, str]:
         ) from None
 
 
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer:
+    """Return what comes of `work`, or end it and raise ClientDisconnect when who asked hangs up first."""
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        leaving.cancel()
+        working.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 def routes(runner: SqlRunner) -> list[Route]:
     """Return the routes of this surface."""
 
     async def answer_sql(request: Request) -> Response:
         try:
             statement, wanted = await _asked(request)
+            answer = await _unless_gone(request, runner.run(statement, format_named(wanted)))
         except ClientDisconnect:
             return Response(status_code=400)
-        answer = await runner.run(statement, format_named(wanted))
         headers = {
             "cache-control": "no-store",
             "x-headrace-elapsed-ms": f"{answer.elapsed_ms:.1f}",

@@ -29,7 +29,7 @@ from schemas.kafka import KafkaConnection
 from schemas.metrics import ConsoleMetrics
 from schemas.store import StoreAddress
 
-TIME_LIMIT_S = 2.0
+TIME_LIMIT_S = 4.0
 _SEED = "exposures.avro"
 _PATIENCE_S = 60
 

@@ -8,7 +8,7 @@ from schemas.avro import EXPOSURE
 
 
 def exposure(**fields: Any) -> dict[str, Any]:
-    """Return all fields of an exposure; what is not named is plausible. The id follows from origin and unit."""
+    """Return all fields of an exposure; what is not named is plausible. The id follows from origin, name and unit."""
     now_ms = int(time.time() * 1000)
     values: dict[str, Any] = {
         "origin_index": 0,
@@ -63,7 +63,9 @@ def exposure(**fields: Any) -> dict[str, Any]:
         **fields,
     }
     origin = [values[f"origin_{part}"] for part in ("log", "partition", "offset", "index", "part")]
-    values.setdefault("event_id_bytes", hashlib.md5(repr([origin, values["unit_id"]]).encode()).digest())
+    values.setdefault(
+        "event_id_bytes", hashlib.md5(repr([origin, values["name"], values["unit_id"]]).encode()).digest()
+    )
     return values
 
 

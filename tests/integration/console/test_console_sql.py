@@ -216,7 +216,6 @@ def test_what_writes_or_reaches_outside_is_refused_and_does_nothing(
         "SELECT groupArray(number) FROM numbers(10000000000)",
         "SELECT range(400000000)",
         "SELECT * FROM numbers(1e9) ORDER BY rand()",
-        "SELECT sleep(3)",
         "SELECT repeat('x', 1000000000)",
         "SELECT extractAll(repeat('a', 100000), '(a*)*b'), throwIf(1)",
         "SELECT 1 \x00",
@@ -280,7 +279,7 @@ def test_a_query_whose_asker_has_gone_is_ended(ask: Ask, console: RunningConsole
                 client.post("/api/sql", content=_ENDLESS.encode(), timeout=httpx.Timeout(5, read=0.05))
     began = time.monotonic()
     assert ask("SELECT 1").status_code == 200
-    assert time.monotonic() - began < TIME_LIMIT_S
+    assert time.monotonic() - began < TIME_LIMIT_S / 2
 
 
 def test_a_long_answer_is_cut_off_for_people_and_refused_for_programs(ask: Ask):
