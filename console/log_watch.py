@@ -10,7 +10,7 @@ from typing import Any, Final
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 
 from schemas.kafka import KafkaConnection
 from schemas.topics import CUSTOM_EVENTS, DLQ_INGEST, DLQ_LANDER, DLQ_WORKER, EVENTS_RAW, EXPOSURES, LANDER_GROUP
@@ -151,6 +151,9 @@ async def _sample(admin: Any, consumer: Any, partitions: list[TopicPartition]) -
     begins = await consumer.beginning_offsets(partitions)
     committed = {}
     for group in GROUPS:
-        offsets = await admin.list_consumer_group_offsets(group)
+        try:
+            offsets = await admin.list_consumer_group_offsets(group)
+        except GroupCoordinatorNotAvailableError:
+            offsets = {}  # a new cluster: it makes the topic of the offsets when it is first asked for one
         committed[group] = {partition: meta.offset for partition, meta in offsets.items() if meta.offset >= 0}
     return Sample(time.monotonic(), ends, begins, committed)

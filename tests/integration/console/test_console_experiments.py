@@ -1,5 +1,6 @@
 """Experiments and the pipeline: the numbers of the answers are those of the truth, and of SQL."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -76,7 +77,8 @@ def test_an_unknown_name_is_not_found_and_the_answer_says_how_to_go_on(api: http
 
 
 def test_the_pipeline_tells_what_has_landed_and_how_far_the_log_is(api: httpx.Client):
-    pipeline = api.get("/api/pipeline").json()
+    while (pipeline := api.get("/api/pipeline").json())["log"]["state"] == "starting":
+        time.sleep(0.05)
     assert pipeline["store"]["state"] == pipeline["log"]["state"] == "ok"
     assert pipeline["tables"]["exposures"]["rows"] == len(truth())
     assert pipeline["tables"]["exposures"]["last_landed_at"]
