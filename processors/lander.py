@@ -44,7 +44,6 @@ BATCH_BYTES: Final = 32 * MIB
 
 _FETCH_BYTES: Final = 2 * MIB
 _FETCH_WAIT_MS: Final = 100
-_SESSION_TIMEOUT_MS: Final = 10_000
 _REBALANCE_TIMEOUT_MS: Final = 90_000
 """How long the group waits for an insert that is under way; longer than the store's time-out."""
 
@@ -67,6 +66,19 @@ class LanderConfig:
     store: StoreAddress
     batch_rows: int = 20_000
     batch_ms: int = 500
+    group: str = topics.LANDER_GROUP
+    session_timeout_ms: int = 10_000
+    """How soon the group gives this lander up when its heartbeats stop."""
+    instance: str = ""
+    """A fixed name gives a restarted lander its partitions back at once; no two may have the same."""
+
+    @property
+    def group_instance(self) -> str | None:
+        """The name by which the group knows this lander over restarts, None for none.
+
+        On an embedded store there is no second lander, so that one needs no name of its own.
+        """
+        return self.instance or ("embedded" if self.store.is_embedded else None)
 
 
 class LanderTooOldError(Exception):
@@ -89,7 +101,7 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._inserters = {landing.topic: Inserter(landing, config.store.is_embedded) for landing in LANDINGS}
         self._store = StoreThread(config.store)
         self._positions = Positions()
-        self._pulse = fence.Pulse(_SESSION_TIMEOUT_MS / 1000)
+        self._pulse = fence.Pulse(config.session_timeout_ms / 1000)
         self._waiting_for = {"lander": "it has not been started"}
         self._assignments = 0
         self._settled = -1
@@ -164,13 +176,14 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         settings = self._config.kafka.client_settings()
         self._consumer = AIOKafkaConsumer(
             **settings,
-            group_id=topics.LANDER_GROUP,
+            group_id=self._config.group,
+            group_instance_id=self._config.group_instance,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=_FETCH_WAIT_MS,
             max_partition_fetch_bytes=_FETCH_BYTES,
-            session_timeout_ms=_SESSION_TIMEOUT_MS,
-            heartbeat_interval_ms=_SESSION_TIMEOUT_MS // 3,
+            session_timeout_ms=self._config.session_timeout_ms,
+            heartbeat_interval_ms=self._config.session_timeout_ms // 3,
             rebalance_timeout_ms=_REBALANCE_TIMEOUT_MS,
             max_poll_interval_ms=_POLL_INTERVAL_MS,
         )

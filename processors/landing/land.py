@@ -55,10 +55,13 @@ class TableLander:
         known what landed, and the same rows may be given again. Raises LogReplacedError.
         """
         try:
-            return self._land(table, rows, permit)
+            landed = self._land(table, rows, permit)
         except BaseException:
             self._marks.forget()
             raise
+        self._metrics.rows.labels(self.landing.table).inc(landed.inserted)
+        self._metrics.repeats.labels(self.landing.table).inc(len(landed.repeats))
+        return landed
 
     def _land(self, table: Table, rows: Sequence[Row], permit: Callable[[str], str]) -> LandedRows:
         spread = Spread.of(rows)
@@ -79,10 +82,21 @@ class TableLander:
                 flaw=lambda row: self.landing.schema.flaw(row.body),
             )
         self._marks.raise_to(spread)
-        inserted = len(decision.new) - len(rejected)
-        self._metrics.rows.labels(self.landing.table).inc(inserted)
-        self._metrics.repeats.labels(self.landing.table).inc(len(decision.repeats))
-        return LandedRows(inserted, decision.repeats, rejected)
+        landed = LandedRows(len(decision.new) - len(rejected), decision.repeats, rejected)
+        return self._land_instead(table, decision, landed, permit) if rejected and decision.repeats else landed
+
+    def _land_instead(
+        self, table: Table, decision: Decision, landed: LandedRows, permit: Callable[[str], str]
+    ) -> LandedRows:
+        """Land the rows that counted as repeats of a row that was then refused."""
+        refused = {id(one.record) for one in landed.rejected}
+        origins = {row.origin for row in decision.new if id(row.record) in refused}
+        instead = [row for row in decision.repeats if row.origin in origins]
+        if not instead:
+            return landed
+        then = self._land(table, instead, permit)
+        repeats = [row for row in decision.repeats if row.origin not in origins]
+        return LandedRows(landed.inserted + then.inserted, repeats + then.repeats, landed.rejected + then.rejected)
 
     def _look_up(self, table: Table, rows: Sequence[Row]) -> Landed:
         if not rows:

@@ -19,6 +19,8 @@ _T = TypeVar("_T")
 _COORDINATE: Final = "origin_log, origin_partition, origin_offset, origin_index, origin_part"
 _HIGHEST: Final = "SELECT origin_log, origin_partition, max((origin_offset, origin_index, origin_part)) FROM"
 
+_DAY_MS: Final = 24 * 3600 * 1000
+
 # A query's text may have 256 KiB; an offset has up to 20 digits and an id 32.
 _OFFSETS_A_QUERY: Final = 5_000
 _IDS_A_QUERY: Final = 3_000
@@ -60,15 +62,19 @@ def landed(client: Client, landing: Landing, suspects: Sequence[Row]) -> Landed:
     emitted = [row for row in suspects if not row.doubt & REPLAYED]
     return Landed(
         event_ids={
-            **_by_origin(client, landing, emitted, _when_received(landing, emitted)),
+            **_by_origin(client, landing, emitted, _around_received(landing, emitted)),
             **_by_origin(client, landing, replayed, ""),
         },
         origins=_by_event_id(client, landing, replayed),
     )
 
 
-def _when_received(landing: Landing, rows: Iterable[Row]) -> str:
-    """Bound the look-up in time: an event that is emitted again was received when it was received."""
+def _around_received(landing: Landing, rows: Iterable[Row]) -> str:
+    """Bound the look-up in time: an event that is emitted again was received when it was received.
+
+    A day more on both sides: exactness must not hang on two versions of the worker writing the
+    same millisecond.
+    """
     times = []
     for row in rows:
         received_at = landing.received_at(row.body)
@@ -77,7 +83,7 @@ def _when_received(landing: Landing, rows: Iterable[Row]) -> str:
         times.append(received_at)
     if not times:
         return ""
-    return f"received_at BETWEEN {_moment(min(times))} AND {_moment(max(times))} AND "
+    return f"received_at BETWEEN {_moment(min(times) - _DAY_MS)} AND {_moment(max(times) + _DAY_MS)} AND "
 
 
 def _moment(ms: int) -> str:

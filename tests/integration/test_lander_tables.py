@@ -234,6 +234,17 @@ def test_broken_values_are_dead_letters_and_all_others_land(store: Client):
     assert offsets == [(1, 37)]
 
 
+def test_a_sound_copy_lands_instead_of_a_broken_one(store: Client):
+    """A stranger wrote a broken record at an origin before the worker emitted the sound one again."""
+    [sound] = rows_of_chunk(1, 1)
+    broken = sound._replace(value=sound.value + b"x", record=FakeRecord(None))
+    landed = TableLander(EXPOSURES, LanderMetrics()).land(
+        StoreTable(store, Inserter(EXPOSURES, embedded=True)), [broken, sound, sound], permit=str
+    )
+    assert [one.record for one in landed.rejected] == [broken.record]
+    assert (landed.inserted, len(landed.repeats), count(store)) == (1, 1, 1)
+
+
 def test_a_batch_over_more_days_than_one_insert_may_touch_lands_whole(store: Client):
     days = [row(Origin(1, 0, day, 0), received_at=NOON - timedelta(days=day)) for day in range(250)]
     landed = TableLander(EXPOSURES, LanderMetrics()).land(
