@@ -38,7 +38,7 @@ def demo(
     visitor after another, and logs custom events. Each event it logged is looked for by SQL, one by
     one. Without --exit it goes on until Ctrl-C. The data stays for the next start.
     """
-    from ops.demo.command import run  # noqa: PLC0415 - other commands need not wait for its imports
+    from ops.demo.command import run
 
     wanted = events or (_EVENTS if exit_ else 0)
     pace = rate if rate is not None else (0.0 if wanted else _GENTLE_EVENTS_PER_S)

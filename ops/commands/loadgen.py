@@ -38,7 +38,7 @@ def loadgen(
     do. Every event has an id of its own in its metadata (`load_id`). Exit code 1 when some events were
     never acknowledged.
     """
-    from ops.loadgen.command import run  # noqa: PLC0415 - other commands need not wait for its imports
+    from ops.loadgen.command import run
 
     settings = read_settings()
     raise typer.Exit(
