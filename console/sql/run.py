@@ -2,11 +2,12 @@
 
 import asyncio
 import re
+import threading
 import time
 import uuid
 from concurrent.futures import CancelledError as NeverRan
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from clickhouse_connect.driver.client import Client
@@ -85,7 +86,7 @@ class SqlRunner:
         self._profiles = profiles(limits)
         self._table_functions: frozenset[str] | None = None
         self._asked = 0
-        self._is_hanging_up = False
+        self._hung_up = asyncio.Event()
 
     async def run(self, statement: str, wanted: Format) -> Answer:
         """Return the answer to `statement`. Raises RefusedError (400, 403, 408, 503)."""
@@ -105,7 +106,7 @@ class SqlRunner:
 
     async def hang_up(self) -> None:
         """End the queries under way."""
-        self._is_hanging_up = True
+        self._hung_up.set()
         if self._asked:
             await self._kill(_TAG)
 
@@ -118,12 +119,19 @@ class SqlRunner:
         self._check_size(statement)
         tag = f"{_TAG}-{uuid.uuid4().hex}"
         profile = self._profiles[wanted.for_people]
-        job = self._pool.submit(lambda client: self._ask(client, statement, wanted, tag), profile)
+        given_up = threading.Event()
+        job = self._pool.submit(lambda client: self._ask(client, statement, wanted, tag, given_up), profile)
         answer = asyncio.wrap_future(job)
+        hung_up = asyncio.ensure_future(self._hung_up.wait())
         try:
-            done, _ = await asyncio.wait([answer], timeout=self._limits.time_s + _GRACE_S)
-            if done:
+            awaited: list[asyncio.Future[Any]] = [answer, hung_up]
+            limit_s = self._limits.time_s + _GRACE_S
+            await asyncio.wait(awaited, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+            given_up.set()
+            if answer.done():
                 return self._result(answer)
+            if hung_up.done():
+                raise _stopping()
             if job.cancel():
                 raise RefusedError(503, "overloaded", "Too many queries are running.", "Ask again in a few seconds.")
             await self._kill(tag)
@@ -131,12 +139,14 @@ class SqlRunner:
             raise self._timed_out()
         except asyncio.CancelledError:
             # Who asked has gone: nobody needs the answer.
+            given_up.set()
             if not job.cancel():
                 await asyncio.shield(self._kill(tag))
             raise
         except NeverRan:
             raise _stopping() from None
         finally:
+            hung_up.cancel()
             answer.add_done_callback(lambda future: future.cancelled() or future.exception())
 
     def _result(self, answer: asyncio.Future[Answer]) -> Answer:
@@ -166,11 +176,13 @@ class SqlRunner:
                 "Shorten it; long lists of values belong into a condition or a join.",
             )
 
-    def _ask(self, client: Client, statement: str, wanted: Format, tag: str) -> Answer:
-        """Judge and run, in a thread of the pool."""
+    def _ask(self, client: Client, statement: str, wanted: Format, tag: str, given_up: threading.Event) -> Answer:
+        """Judge and run, in a thread of the pool. What is given up before it runs could not be ended any more."""
         began = time.perf_counter()
         plain = normal_form(client, statement)
         guard.judge(plain, self._known_table_functions(client))
+        if given_up.is_set():
+            raise _stopping()
         body = client.raw_query(f"/* {tag} */ {plain}\nFORMAT {wanted.engine}")
         elapsed_ms = (time.perf_counter() - began) * 1000
         if wanted.name == "json":
@@ -195,7 +207,7 @@ class SqlRunner:
     def _explained(self, error: DatabaseError) -> RefusedError:
         """Turn the engine's error into an answer."""
         message = plain_message(str(error))
-        if error.code == _CANCELLED and self._is_hanging_up:
+        if error.code == _CANCELLED and self._hung_up.is_set():
             return _stopping()
         if error.code in (_TIMEOUT, _CANCELLED):
             return self._timed_out()
