@@ -103,6 +103,8 @@ async def test_a_killed_demo_leaves_nothing_behind_and_all_it_was_answered_for_l
         accepted = await accepted_events(settings, run)
         assert answered_for <= accepted
         await assert_landed_once(settings, run, accepted)
+        await until(lambda: acknowledged(settings)[0] != run, PATIENCE_S, "the second demo logs nothing")
+        await until(lambda: acknowledged(settings)[1], PATIENCE_S, "nothing of the second demo was acknowledged")
         running.send_signal(signal.SIGINT)
         summary = summary_of(running, settings)
     assert running.returncode == 0, summary
@@ -178,11 +180,12 @@ async def accepted_events(settings: Settings, run: Run) -> set[Item]:
     """Return the run's events that stand in `events.raw`: what was accepted, whatever its sender was told."""
     partitions = [TopicPartition(EVENTS_RAW, number) for number in range(settings.partitions)]
     found: set[Item] = set()
-    consumer = AIOKafkaConsumer(**settings.kafka.client_settings(), enable_auto_commit=False)
+    # Not `seek_to_beginning`: aiokafka's reset to the latest offset may overtake it.
+    settings_of_client = settings.kafka.client_settings()
+    consumer = AIOKafkaConsumer(**settings_of_client, enable_auto_commit=False, auto_offset_reset="earliest")
     await consumer.start()
     try:
         consumer.assign(partitions)
-        await consumer.seek_to_beginning()
         ends = await consumer.end_offsets(partitions)
         while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
             for records in (await consumer.getmany(timeout_ms=500)).values():
