@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from schemas.kafka import KafkaConnection
+from schemas.limits import ANSWER_DEADLINE_S
 
 
 @dataclass(frozen=True)
@@ -11,5 +12,7 @@ class GatewayConfig:
 
     kafka: KafkaConnection
     linger_ms: float = 3.0
+    answer_deadline_s: float = ANSWER_DEADLINE_S
+    """When a request that the log has not acknowledged is answered 503."""
     alias_paths: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ("*",)

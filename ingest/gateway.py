@@ -26,7 +26,7 @@ class Gateway:
     def __init__(self, config: GatewayConfig, metrics: GatewayMetrics) -> None:
         self._metrics = metrics
         self._publisher = Publisher(config.kafka, metrics)
-        self._linger = Linger(self._publisher.append, config.linger_ms)
+        self._linger = Linger(self._publisher.append, config.linger_ms, config.answer_deadline_s)
         self._directory = KeyDirectory(lambda: self._keys.caught_up)
         self._keys = ReferenceReader(config.kafka, KEYS, self._directory.on_record)
         self._shelf = SpecsShelf()

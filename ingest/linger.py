@@ -73,9 +73,10 @@ class Linger:
     while it waited (in vain) is dropped: its sender was told to send it again.
     """
 
-    def __init__(self, append: Append, linger_ms: float) -> None:
+    def __init__(self, append: Append, linger_ms: float, answer_deadline_s: float = ANSWER_DEADLINE_S) -> None:
         self._append = append
         self._linger_s = linger_ms / 1000
+        self._answer_deadline_s = answer_deadline_s
         self._loop: asyncio.AbstractEventLoop
         self._queues: dict[int, _Queue] = {}
         self._tickets: deque[Ticket] = deque()
@@ -101,7 +102,7 @@ class Linger:
         the answer is due, the ticket fails.
         """
         now_s = self._loop.time()
-        ticket = Ticket(self._loop.create_future(), besides, now_s + ANSWER_DEADLINE_S - _SWEEP_S)
+        ticket = Ticket(self._loop.create_future(), besides, now_s + self._answer_deadline_s - _SWEEP_S)
         for part in parts:
             ticket.pending += 1
             queue = self._queues.get(part.partition)
@@ -169,7 +170,7 @@ class Linger:
         while tickets and (tickets[0].settled.done() or tickets[0].due_s <= now_s):
             tickets.popleft().fail()
         on_their_way = [queue for queue in self._queues.values() if queue.sent_at_s]
-        self._note_stalled(on_their_way, now_s - ANSWER_DEADLINE_S)
+        self._note_stalled(on_their_way, now_s - self._answer_deadline_s)
         for queue in on_their_way:
             queue.waiting = [waiting for waiting in queue.waiting if not waiting[1].settled.done()]
         more = tickets or on_their_way

@@ -52,7 +52,7 @@ class MemoryGateway:
         self.keys_read = True
         self.directory = KeyDirectory(lambda: self.keys_read)
         self.shelf = SpecsShelf()
-        self.linger = Linger(self.log.append, linger_ms=1)
+        self.linger = Linger(self.log.append, linger_ms=1, answer_deadline_s=60)
         self.linger.start()
         self.log_events = LogEvents(self.directory, self.log, self.linger, self.metrics)  # type: ignore[arg-type]
         serve_specs = ServeSpecs(self.directory, self.shelf)
