@@ -26,6 +26,7 @@ _FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
     "--disable-extensions", "--remote-debugging-pipe",
+    "--allow-pre-commit-input",  # else a key that is pressed before the first paint is dropped
 )  # fmt: skip
 
 
@@ -38,6 +39,8 @@ for end, place in zip(ends, (3, 4)):
 os.execv(sys.argv[3], sys.argv[3:])
 """
 
+_PATIENCE_S = 60
+
 
 class Page:
     """One tab. Every answer is waited for; what the page complains about is kept in `complaints`."""
@@ -49,6 +52,7 @@ class Page:
         self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
         self.complaints: list[str] = []
         self.requests: list[str] = []
+        self._loaded = threading.Event()
         self._session = ""
         threading.Thread(target=self._listen, daemon=True).start()
         target = self._send("Target.createTarget", url="about:blank")["targetId"]
@@ -75,6 +79,8 @@ class Page:
                 self.complaints.append(str(given["args"]))
             case "Log.entryAdded" if given["entry"]["level"] in ("error", "warning"):
                 self.complaints.append(f"{given['entry']['text']} {given['entry'].get('url', '')}")
+            case "Page.loadEventFired":
+                self._loaded.set()
             case "Network.requestWillBeSent":
                 self.requests.append(given["request"]["url"])
 
@@ -85,7 +91,7 @@ class Page:
             message["sessionId"] = self._session
         os.write(self._write_fd, orjson.dumps(message) + b"\0")
         while True:
-            answer = self._answers.get(timeout=60)
+            answer = self._answers.get(timeout=_PATIENCE_S)
             if answer["id"] == number:
                 assert "error" not in answer, answer
                 return dict(answer["result"])
@@ -100,8 +106,10 @@ class Page:
         self._send("Emulation.setEmulatedMedia", features=[scheme])
 
     def open(self, address: str) -> None:
-        """Go to an address."""
+        """Go to an address, and wait until what was there before has gone and the new page is loaded."""
+        self._loaded.clear()
         self._send("Page.navigate", url=address)
+        assert self._loaded.wait(_PATIENCE_S), f"{address} is not loaded"
 
     def run(self, script: str) -> Any:
         """Return what a script's expression is in the page, promises awaited."""
@@ -109,15 +117,23 @@ class Page:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    def wait_for(self, script: str, within_s: float = 20) -> Any:
+    def wait_for(self, script: str) -> Any:
         """Return the expression's value once it is true; an assertion fails with what the page shows then."""
-        deadline = time.monotonic() + within_s
+        deadline = time.monotonic() + _PATIENCE_S
         while time.monotonic() < deadline:
             # An element has no value here; that there is one is what was asked.
             if value := self.run(f"((found) => found instanceof Node || found)({script})"):
                 return value
             time.sleep(0.05)
         raise AssertionError(f"{script} stayed false; the page shows:\n{self.run('document.body.innerText')[:3000]}")
+
+    def forgive(self, complaint: str) -> None:
+        """Wait for a complaint that belongs to the test, which the browser may make late, and forget it."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while not any(complaint in each for each in self.complaints):
+            assert time.monotonic() < deadline, f"{complaint!r} is not among {self.complaints}"
+            time.sleep(0.05)
+        self.complaints[:] = [each for each in self.complaints if complaint not in each]
 
     def press(self, key: str, code: str = "", text: str = "") -> None:
         """Press a key where the focus is."""

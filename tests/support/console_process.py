@@ -31,7 +31,7 @@ from schemas.store import StoreAddress
 
 TIME_LIMIT_S = 4.0
 _SEED = "exposures.avro"
-_PATIENCE_S = 60
+PATIENCE_S = 60.0
 
 
 @dataclass
@@ -44,14 +44,18 @@ class RunningConsole:
 
     def client(self, **settings: object) -> httpx.Client:
         """Return a client of its API."""
-        return httpx.Client(base_url=self.address, timeout=15, trust_env=False, **settings)  # type: ignore[arg-type]
+        return httpx.Client(base_url=self.address, timeout=PATIENCE_S, trust_env=False, **settings)  # type: ignore[arg-type]
 
 
 @contextmanager
 def running_console(
-    folder: Path, kafka: KafkaConnection, exposures: Sequence[dict[str, Any]] = (), port: int = 0
+    folder: Path,
+    kafka: KafkaConnection,
+    exposures: Sequence[dict[str, Any]] = (),
+    port: int = 0,
+    time_limit_s: float = TIME_LIMIT_S,
 ) -> Iterator[RunningConsole]:
-    """Serve a console whose store holds these exposures."""
+    """Serve a console whose store holds these exposures, and whose queries may take `time_limit_s`."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _SEED).open("wb") as seed:
         if exposures:
@@ -61,7 +65,7 @@ def running_console(
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, __file__, str(folder), kafka.bootstrap, str(port)],
+            [sys.executable, __file__, str(folder), kafka.bootstrap, str(port), str(time_limit_s)],
             stderr=output,
             stdout=output,
             env=environment,
@@ -76,7 +80,7 @@ def running_console(
 
 
 def _wait_until_it_answers(console: RunningConsole) -> None:
-    until = time.monotonic() + _PATIENCE_S
+    until = time.monotonic() + PATIENCE_S
     with console.client() as client:
         while True:
             assert console.process.poll() is None, console.log.read_text()[-3000:]
@@ -88,10 +92,10 @@ def _wait_until_it_answers(console: RunningConsole) -> None:
                 time.sleep(0.05)
 
 
-async def _serve(folder: Path, bootstrap: str, port: int) -> None:
+async def _serve(folder: Path, bootstrap: str, port: int, time_limit_s: float) -> None:
     store = StoreAddress(path=folder / "store")
     _fill(store, (folder / _SEED).read_bytes())
-    config = ConsoleConfig(KafkaConnection(bootstrap), store, SqlLimits(time_s=TIME_LIMIT_S, memory_bytes=256 << 20))
+    config = ConsoleConfig(KafkaConnection(bootstrap), store, SqlLimits(time_s=time_limit_s, memory_bytes=256 << 20))
     console = Console(config, ConsoleMetrics())
     server = HttpServer(console.app, bind("127.0.0.1", port, "the port"), drain_s=1)
     stopped = asyncio.Event()
@@ -114,4 +118,4 @@ def _fill(store: StoreAddress, seed: bytes) -> None:
 
 if __name__ == "__main__":
     logs.configure("info", "console")
-    asyncio.run(_serve(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
+    asyncio.run(_serve(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))

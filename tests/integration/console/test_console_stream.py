@@ -1,8 +1,8 @@
 """The live stream on a real broker: quick, resumable, filtered, and honest about what it leaves out."""
 
+import asyncio
 import itertools
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-from support.console_process import RunningConsole, running_console
+from support.console_crowd import crowd
+from support.console_process import PATIENCE_S, RunningConsole, running_console
 
 from ops.commands.tail import Messages
 from schemas.kafka import KafkaConnection
@@ -81,16 +82,12 @@ def test_an_exposure_is_shown_as_it_was_decided(console: RunningConsole, expose:
     assert "user" not in shown
 
 
-def test_an_exposure_is_on_the_stream_within_half_a_second(console: RunningConsole, expose: Expose, name: str):
+def test_an_exposure_is_on_the_stream_although_no_other_follows(console: RunningConsole, expose: Expose, name: str):
     with watching(console, name=name) as stream:
         stream.until("status")
-        waits_s = []
         for number in range(20):
-            expose({"name": name, "origin_offset": number, "received_at": int(time.time() * 1000)})
-            written = time.monotonic()
-            stream.exposures(1)
-            waits_s.append(time.monotonic() - written)
-    assert sorted(waits_s)[-2] < 0.5
+            expose({"name": name, "origin_offset": number})
+            assert [each["origin"] for each in stream.exposures(1)] == [f"1/0/{number}/0/0"]
 
 
 def test_only_what_the_filters_want_is_shown(console: RunningConsole, expose: Expose, name: str):
@@ -162,14 +159,16 @@ def test_too_much_to_read_is_sampled_and_the_true_rate_is_told(console: RunningC
         stream.until("status")
         expose(*[{"name": name, "origin_offset": number} for number in range(2000)])
         read = shown = matched = left_out = 0
+        took_s = 0.0
         while read < 2000:
             tally = stream.until("tally")
+            took_s += tally["seconds"]
             read += tally["read"]
             shown += tally["shown"]
             matched += tally["matched"]
             left_out += tally["sampled_out"]
     assert read == 2000
-    assert 5 <= shown <= 50
+    assert 5 <= shown <= 5 * (1 + took_s)
     assert matched == shown + left_out
 
 
@@ -179,17 +178,17 @@ def test_fifty_viewers_are_all_shown_everything(console: RunningConsole, expose:
     def watch(number: int, live: threading.Barrier) -> None:
         with watching(console, name=name) as stream:
             stream.until("status")
-            live.wait(30)
+            live.wait(PATIENCE_S)
             seen[number] = len({each["origin"] for each in stream.exposures(100)})
 
     live = threading.Barrier(51)
     viewers = [threading.Thread(target=watch, args=(number, live)) for number in range(50)]
     for viewer in viewers:
         viewer.start()
-    live.wait(30)
+    live.wait(PATIENCE_S)
     expose(*[{"name": name, "origin_offset": number} for number in range(100)])
     for viewer in viewers:
-        viewer.join(30)
+        viewer.join(PATIENCE_S)
     assert seen == dict.fromkeys(range(50), 100)
 
 
@@ -210,25 +209,18 @@ def test_without_a_log_everything_says_so_and_sql_still_answers(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_console_that_is_told_to_stop_ends_its_streams_and_queries_and_then_itself(
+async def test_a_console_that_is_told_to_stop_ends_its_streams_and_queries_and_then_itself(
     tmp_path: Path, broker: KafkaConnection
 ):
-    with running_console(tmp_path / "stopped", broker) as console:
+    with running_console(tmp_path / "stopped", broker, time_limit_s=3600) as console:
         with watching(console) as stream:
             stream.until("status")
-            query = threading.Thread(target=_ask_endlessly, args=(console,))
-            query.start()
-            console.process.terminate()
-            assert console.process.wait(8) == 0
+            async with crowd(console) as endless:
+                console.process.terminate()
+                assert await asyncio.to_thread(console.process.wait, PATIENCE_S) == 0
+                answers = await asyncio.gather(*endless.inside, return_exceptions=True)
             with pytest.raises((httpx.TransportError, StopIteration)):
                 stream.until("never")
-            query.join(5)
+        for answer in answers:
+            assert isinstance(answer, httpx.TransportError) or answer.status_code == 503
         assert "Traceback" not in console.log.read_text()
-
-
-def _ask_endlessly(console: RunningConsole) -> None:
-    with console.client() as client:
-        try:
-            client.get("/api/sql", params={"query": "SELECT count() FROM system.numbers"})
-        except httpx.TransportError:
-            return

@@ -1,10 +1,13 @@
+import asyncio
 import re
 
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
+from support.clocks import skip_waiting
 from support.exposures import exposure
 
+from console.live import hub
 from console.live.decode import Exposure, readable
 from console.live.filters import filter_from
 from console.live.sse import message
@@ -89,6 +92,20 @@ async def test_a_viewer_is_told_what_it_has_seen_although_nothing_follows():
     frames += await viewer.frames(patience_s=60)
     frames += await viewer.frames(patience_s=60)
     assert [tally["read"] for tally in _tallies(frames)] == [3, 0]
+
+
+async def test_an_exposure_waits_nowhere_on_its_way_but_for_its_fetch_and_its_gathering():
+    """Half a second from the log to the viewer is promised; the rest of it is for work, and for the network."""
+    skip_waiting()
+    viewer = Viewer(_ALL)
+    clock = asyncio.get_running_loop().time
+    sending = asyncio.create_task(viewer.frames(patience_s=60))
+    await asyncio.sleep(0)
+    offered_s = clock()
+    viewer.offer(_batch(1), {0: 1}, read=1)
+    assert _numbers(await sending) == [0]
+    assert clock() == offered_s
+    assert hub.GATHER_S + hub._FETCH_WAIT_MS / 1000 < 0.25
 
 
 async def test_a_viewer_without_news_gets_nothing_within_its_patience_and_a_closed_one_at_once():
