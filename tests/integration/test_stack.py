@@ -27,6 +27,8 @@ from schemas.origin import REFUSED_AT_GATEWAY_LOG
 
 pytestmark = pytest.mark.slow
 
+PATIENCE_S = 60
+
 MakeStack = Callable[..., LocalStack]
 MakeSettings = Callable[..., Settings]
 
@@ -43,8 +45,8 @@ async def test_a_whole_stack_is_ready_restarts_what_dies_and_ends_with_its_super
         assert _ready(up)["gateway"] == f"http://127.0.0.1:{settings.gateway_port}"
         started = _alive(settings)
         assert set(started) == {"broker", "gateway", "worker", "store"}
-        for name in ("gateway", "worker", "store"):
-            assert why_not_ready("127.0.0.1", settings.admin_port(name)) == ""
+        for port in map(settings.admin_port, ("gateway", "worker", "store")):
+            await until(lambda port=port: why_not_ready("127.0.0.1", port) == "")
         log = await current_log(settings.kafka)
         findings = await asyncio.to_thread(lambda: list(examine(settings)))
         assert [finding for finding in findings if finding.verdict is Verdict.BAD] == []
@@ -57,14 +59,14 @@ async def test_a_whole_stack_is_ready_restarts_what_dies_and_ends_with_its_super
         restarted = _alive(settings)
         assert {**restarted, "gateway": None} == {**started, "gateway": None}
         up.kill()
-    await until(lambda: not any(child.id.is_alive for child in restarted.values()), timeout_s=5)
+    await until(lambda: not any(child.id.is_alive for child in restarted.values()))
 
     with _headrace_up(settings) as up:
         _ready(up)
         again = _alive(settings)
         assert await current_log(settings.kafka) == log
         up.send_signal(signal.SIGINT)
-        assert up.wait(timeout=40) == 0
+        assert up.wait(timeout=PATIENCE_S) == 0
     assert not any(child.id.is_alive for child in again.values())
     assert _alive(settings) == {}
 
@@ -74,7 +76,7 @@ async def test_ctrl_c_before_everything_is_ready_ends_what_was_started(stack_set
     with _headrace_up(settings) as up:
         started = await until(lambda: record.read(settings.data_dir) and _alive(settings))
         up.send_signal(signal.SIGINT)
-        assert up.wait(timeout=40) == 1
+        assert up.wait(timeout=PATIENCE_S) == 1
     assert not any(child.id.is_alive for child in started.values())
     assert _alive(settings) == {}
 
@@ -139,7 +141,7 @@ async def test_the_next_start_ends_what_is_recorded_and_nothing_else(
     record.write(settings.data_dir, {"gateway": identify(leftover.pid), "worker": recycled})
     events: list[StackEvent] = []
     async with LocalStack(settings, events.append, processes=()):
-        assert leftover.wait(timeout=5) == -signal.SIGTERM
+        assert leftover.wait(timeout=PATIENCE_S) == -signal.SIGTERM
         assert stranger.poll() is None
     assert [event.part for event in events if event.kind is EventKind.LEFTOVER_ENDED] == ["gateway"]
     stranger.kill()

@@ -20,6 +20,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from support.brokers import run_apart
 from support.ports import free_port_block
+from support.waiting import until
 
 from ops.topics import ensure_topics
 from schemas import avro, chunk
@@ -72,9 +73,9 @@ class WorkerProcess:
     async def ready(self) -> None:
         url = f"http://127.0.0.1:{self._admin + 1}/readyz"
         async with httpx.AsyncClient() as client:
-            until = time.monotonic() + PATIENCE_S
+            deadline_s = time.monotonic() + PATIENCE_S
             answer = "nothing"
-            while time.monotonic() < until:
+            while time.monotonic() < deadline_s:
                 try:
                     response = await client.get(url)
                     answer = response.text
@@ -179,12 +180,11 @@ async def origins_of(connection: KafkaConnection) -> dict[bytes, set[Origin]]:
 
 
 async def emitted_at_least(connection: KafkaConnection, count: int) -> dict[bytes, set[Origin]]:
-    until = time.monotonic() + PATIENCE_S
-    while True:
+    async def is_there() -> dict[bytes, set[Origin]]:
         found = await origins_of(connection)
-        if len(found) >= count or time.monotonic() > until:
-            return found
-        await asyncio.sleep(0.2)
+        return found if len(found) >= count else {}
+
+    return await until(is_there, PATIENCE_S, f"fewer than {count} events were emitted")
 
 
 async def test_a_worker_that_is_killed_again_and_again_loses_nothing_and_gives_each_event_one_origin(
@@ -227,8 +227,14 @@ async def test_bad_records_are_dead_letters_and_stop_nothing(own_broker: KafkaCo
         with WorkerProcess(own_broker, tmp_path) as worker:
             await worker.ready()
             found = await emitted_at_least(own_broker, 2)
+
+            async def dead_letters() -> list[Any]:
+                records = await read_all(own_broker, DLQ_WORKER)
+                return records if len(records) > 2 * PARTITIONS else []
+
+            records = await until(dead_letters)
     assert set(found) == {event_id(purchase(1)), event_id(exposure(2))}
-    letters = [avro.DEAD_LETTER.decode(record.value[5:]) for record in await read_all(own_broker, DLQ_WORKER)]
+    letters = [avro.DEAD_LETTER.decode(record.value[5:]) for record in records]
     reasons = sorted(letter["reason"] for letter in letters)
     assert reasons == [Reason.INVALID_TIME] + [Reason.UNDECODABLE_CHUNK] * 2 * PARTITIONS
     assert bad in [letter["original"] for letter in letters]

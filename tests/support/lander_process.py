@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from support import lander_child
 from support.landing import custom_event_at, exposure_at
 
@@ -136,6 +137,18 @@ async def committed(connection: KafkaConnection, group: str) -> dict[TopicPartit
     found = {partition: await consumer.committed(partition) for partition in ALL}
     await consumer.stop()
     return found
+
+
+async def nobody_is_in(connection: KafkaConnection, group: str) -> bool:
+    """Whether a group has no member any more."""
+    admin = AIOKafkaAdminClient(**connection.client_settings())
+    await admin.start()
+    try:
+        [answer] = await admin.describe_consumer_groups([group])
+        [described] = answer.to_object()["groups"]
+        return described["members"] == []
+    finally:
+        await admin.close()
 
 
 async def write(connection: KafkaConnection, records: Iterable[tuple[str, Origin, bytes]], **headers: bytes) -> None:

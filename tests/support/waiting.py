@@ -11,7 +11,7 @@ T = TypeVar("T")
 _POLL_S = 0.02
 
 
-async def until(condition: Callable[[], T | Awaitable[T]], timeout_s: float = 30, what: str = "") -> T:
+async def until(condition: Callable[[], T | Awaitable[T]], timeout_s: float = 60, what: str = "") -> T:
     """Return what `condition` returns as soon as it is truthy. Raises AssertionError after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while True:

@@ -25,6 +25,7 @@ from ops.settings import Settings
 
 port, ending = int(sys.argv[1]), sys.argv[2]
 answering = 0
+why_not = {"log": "Kafka is away"}
 
 
 class Stage:
@@ -32,17 +33,16 @@ class Stage:
         self.registry = CollectorRegistry()
         Counter("events", "Events.", registry=self.registry).inc(3)
         Gauge("answering", "Answers under way.", registry=self.registry).set_function(lambda: answering)
-        self.why_not = {"log": "Kafka is away"}
 
     async def start(self):
-        asyncio.get_running_loop().call_later(0.3, self.why_not.clear)
+        pass
 
     async def stop(self):
         if ending == "hangs":
             await asyncio.sleep(60)
 
     def readiness(self):
-        return self.why_not
+        return why_not
 
     async def failed(self):
         if ending != "fails":
@@ -57,9 +57,15 @@ async def slow(request):
     return PlainTextResponse("answered")
 
 
+async def come_up(request):
+    why_not.clear()
+    return PlainTextResponse("up")
+
+
 def compose(settings):
     listener = bind("127.0.0.1", port, "HEADRACE_GATEWAY_PORT")
-    return lifecycle.Composition([Stage(), Stage()], [HttpServer(Starlette(routes=[Route("/slow", slow)]), listener)])
+    app = Starlette(routes=[Route("/slow", slow), Route("/come-up", come_up)])
+    return lifecycle.Composition([Stage(), Stage()], [HttpServer(app, listener)])
 
 
 lifecycle.STOP_DEADLINE_S = 1 if ending == "hangs" else 10
@@ -83,10 +89,11 @@ class Running:
         return metrics is not None and "\nanswering 1.0" in metrics.text
 
     async def until_ready(self) -> None:
+        await until(lambda: self.get("/come-up", admin=False))
         await until(lambda: (answer := self.get("/readyz")) is not None and answer.status_code == 200)
 
     def end(self) -> tuple[int, list[dict[str, str]]]:
-        _, stderr = self.process.communicate(timeout=30)
+        _, stderr = self.process.communicate(timeout=60)
         return self.process.returncode, [json.loads(line) for line in stderr.splitlines()]
 
 

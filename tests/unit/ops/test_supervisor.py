@@ -164,4 +164,4 @@ async def test_no_child_outlives_its_parent_however_that_ends(tmp_path: Path, nu
         assert len(children) == 2
         assert all(child.is_alive for child in children)
         parent.send_signal(number)
-    await until(lambda: not any(child.is_alive for child in children), timeout_s=5)
+    await until(lambda: not any(child.is_alive for child in children))
