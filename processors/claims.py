@@ -13,7 +13,6 @@ import struct
 import zlib
 from collections import deque
 from collections.abc import Iterable, Sequence
-from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from schemas.ids import EVENT_ID_BYTES
@@ -28,13 +27,6 @@ TOMBSTONE_MARGIN_MS: Final = 3600 * 1000
 
 class CorruptClaimsError(Exception):
     """A claims entry cannot be what a worker wrote; processing on would land events twice."""
-
-
-class Verdict(Enum):
-    """What becomes of an event of a record."""
-
-    EMIT = auto()
-    DUPLICATE = auto()
 
 
 class Entry(NamedTuple):
@@ -92,28 +84,27 @@ class ClaimsIndex:
             index._claim(entry, _split(entry.ids))
         return index
 
-    def decide(self, offset: int, append_ms: int, ids: Sequence[bytes]) -> list[Verdict]:
-        """Judge the events of one record; changes nothing.
+    def copies(self, offset: int, append_ms: int, ids: Sequence[bytes]) -> set[int]:
+        """Judge the events of one record; return the places of those that are copies. Changes nothing.
 
-        An id that nobody owns, or that this very record owns, is emitted; one that is repeated
-        inside the record, or that another record owns and has not outlived, is a duplicate.
+        An id that nobody owns, or that this very record owns, goes on; one that is repeated inside
+        the record, or that another record owns and has not outlived, is a copy.
         """
-        owner_of = self._owner.get
+        different = set(ids)
+        if len(different) == len(ids) and self._owner.keys().isdisjoint(different):
+            return set()
+        found = set()
         seen: set[bytes] = set()
-        verdicts = []
-        for event_id in ids:
-            owner = owner_of(event_id)
-            if event_id in seen:
-                verdicts.append(Verdict.DUPLICATE)
-            elif owner is None or owner == offset or not self._holds(owner, append_ms):
-                verdicts.append(Verdict.EMIT)
-            else:
-                verdicts.append(Verdict.DUPLICATE)
+        for place, event_id in enumerate(ids):
+            owner = self._owner.get(event_id)
+            is_held = owner is not None and owner != offset and self._holds(owner, append_ms)
+            if is_held or event_id in seen:
+                found.add(place)
             seen.add(event_id)
-        return verdicts
+        return found
 
     def claim(self, offset: int, append_ms: int, ids: Sequence[bytes]) -> None:
-        """Make the record at `offset` the owner of `ids`, which `decide` let through."""
+        """Make the record at `offset` the owner of `ids`, which `copies` let through."""
         self._claim(Entry(offset, append_ms, b"".join(ids)), ids)
 
     def expire(self, append_ms: int) -> list[int]:

@@ -1,7 +1,9 @@
 """When an event happened: by the sender's clock, and by ours."""
 
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from schemas.limits import FAR_FUTURE_MS, FAR_PAST_MS, TIME_MS
 
@@ -14,7 +16,7 @@ class InvalidTimeError(ValueError):
     """A `time` that no reading turns into a moment."""
 
 
-class EventTime(NamedTuple):
+class EventTime(msgspec.Struct, frozen=True, gc=False):
     """Times of an event, ms since the epoch.
 
     `event_ms` is the sender's clock as sent, `clamped_ms` the same within what the store can hold,

@@ -5,7 +5,7 @@ blocks (`schemas/avro.py`): what is the same for a request or for all exposures 
 encoded once.
 """
 
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -16,7 +16,7 @@ from schemas.chunk import RequestPart
 from schemas.reasons import Reason
 from schemas.specs import Entity
 from schemas.topics import CUSTOM_EVENTS, EXPOSURES
-from schemas.wire import Event, ExposureMetadata, RequestMetadata, User, text_of
+from schemas.wire import Event, ExposureMetadata, RequestMetadata, User, exposure_of, flag_text, text_of
 
 _EXPOSURE_OF: Final = {
     "statsig::gate_exposure": "gate",
@@ -29,7 +29,6 @@ _DECISIONS_KEPT: Final = 50_000
 
 _vocabulary: Final = avro.Vocabulary()
 _decode_user: Final = msgspec.json.Decoder(User).decode
-_decode_exposure: Final = msgspec.json.Decoder(ExposureMetadata).decode
 _decode_metadata: Final = msgspec.json.Decoder(RequestMetadata).decode
 
 
@@ -42,7 +41,7 @@ class Rejected(Exception):  # noqa: N818 - an outcome, not an error of ours
         self.message = message
 
 
-class Mapped(NamedTuple):
+class Mapped(msgspec.Struct, frozen=True, gc=False):
     """An event as it goes on: topic, key (the unit id) and framed Avro value."""
 
     topic: str
@@ -97,7 +96,7 @@ def request_metadata(part: RequestPart) -> RequestMetadata:
         return RequestMetadata()
 
 
-class Decision(NamedTuple):
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """What is the same for every exposure of one rule: the columns, encoded, and the unit's id type."""
 
     id_type: str
@@ -109,7 +108,7 @@ class EventMapper:
 
     def __init__(self, entities: Entities) -> None:
         self._entities = entities
-        self._decisions: dict[tuple[str, ...], Decision] = {}
+        self._decisions: dict[tuple[str, str, ExposureMetadata], Decision] = {}
         self._revision = -1
 
     def map(self, event: Event, event_id: bytes, index: int, context: RequestContext) -> Mapped:
@@ -143,69 +142,45 @@ class EventMapper:
         if self._entities.revision != self._revision or len(self._decisions) > _DECISIONS_KEPT:
             self._decisions.clear()
             self._revision = self._entities.revision
-        is_gate = section == "gate"
-        parts = (
-            project,
-            section,
-            *[
-                # Nearly always a text or nothing; a call for each would be a tenth of the mapping.
-                value if type(value) is str else "" if value is None else flag_text(value)
-                for value in (
-                    shown.gate if is_gate else shown.config,
-                    shown.gateValue if is_gate else shown.rulePassed,
-                    shown.ruleID,
-                    shown.parameterName,
-                    shown.allocatedExperiment,
-                    shown.configVersion,
-                    shown.lcut or shown.configSyncTime,
-                    shown.reason,
-                    shown.isManualExposure,
-                )
-            ],
-        )
-        decision = self._decisions.get(parts)
+        key = (project, section, shown)
+        decision = self._decisions.get(key)
         if decision is None:
-            if not parts[2]:
-                what = "gate" if is_gate else "config"
-                raise Rejected(Reason.INVALID_EXPOSURE, f"a {section} exposure whose metadata names no {what}")
-            entity = self._entities.find(project, section, parts[2])
-            id_type = entity.id_type if entity else ""
-            decision = self._decisions[parts] = Decision(id_type, self._encode_decision(parts, entity))
+            decision = self._decisions[key] = self._decide(project, section, shown)
         return decision
 
-    def _encode_decision(self, parts: tuple[str, ...], entity: Entity | None) -> bytes:
-        project, section, name, value, rule_id, parameter, allocated, version, stamped, reason, manual = parts
+    def _decide(self, project: str, section: str, shown: ExposureMetadata) -> Decision:
+        is_gate = section == "gate"
+        name = text_of(shown.gate if is_gate else shown.config)
+        if not name:
+            what = "gate" if is_gate else "config"
+            raise Rejected(Reason.INVALID_EXPOSURE, f"a {section} exposure whose metadata names no {what}")
+        entity = self._entities.find(project, section, name)
+        rule_id, allocated = text_of(shown.ruleID), text_of(shown.allocatedExperiment)
         decided_by = self._entities.find(project, "config", allocated) if section == "layer" and allocated else entity
         default_kind = "experiment" if section == "config" else section
-        return avro.EXPOSURE.block(
+        columns = avro.EXPOSURE.block(
             "decision",
             {
-                "value": value,
+                "value": flag_text(shown.gateValue if is_gate else shown.rulePassed),
                 "kind": entity.kind if entity else default_kind,
                 "name": name,
                 "rule_id": rule_id,
                 "group_name": decided_by.rules.get(rule_id, "") if decided_by else "",
-                "parameter": parameter,
+                "parameter": text_of(shown.parameterName),
                 "allocated_experiment": allocated,
                 "wire_name": name,
-                "stamped_version": version,
-                "stamped_time": _stamped_ms(stamped),
+                "stamped_version": text_of(shown.configVersion),
+                "stamped_time": _stamped_ms(text_of(shown.lcut or shown.configSyncTime)),
                 "config_version": "",
                 "config_time": None,
                 "config_match": "",
                 "assignment": "",
                 "expected_group": "",
-                "reason": reason,
-                "is_manual": manual == "true",
+                "reason": text_of(shown.reason),
+                "is_manual": flag_text(shown.isManualExposure) == "true",
             },
         )
-
-
-def flag_text(value: object) -> str:
-    """Return "true" or "false" for JSON and textual booleans, text for the rest, "" for nothing."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return text_of(value)
+        return Decision(entity.id_type if entity else "", columns)
 
 
 def _user_of(raw: bytes) -> User:
@@ -221,7 +196,7 @@ def _exposure_of(raw: bytes) -> ExposureMetadata:
     if raw in _ABSENT:
         raise Rejected(Reason.INVALID_EXPOSURE, "an exposure without metadata names nothing")
     try:
-        return _decode_exposure(raw)
+        return exposure_of(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Rejected(Reason.INVALID_EXPOSURE, f"metadata: {error}") from error
 
@@ -234,39 +209,42 @@ def _common(
     user_id = string(ids.user_id)
     stable_id = string(ids.stable_id)
     unit_id = unit[1]
-    event_ms, clamped_ms, corrected_ms, flag, lateness_ms = time
+    event_ms = time.event_ms
     event_time = varint(event_ms)
     own: Any = event.statsigMetadata
-    country, version = user.country, user.appVersion
+    country, version, environment = user.country, user.appVersion, user.statsigEnvironment
     return (
-        _PRODUCTION if (environment := user.statsigEnvironment) is None else often(_tier(environment)),
-        event_time if clamped_ms == event_ms else varint(clamped_ms),
+        _PRODUCTION if environment is None or environment == _IN_PRODUCTION else often(_tier(environment)),
+        event_time if time.clamped_ms == event_ms else varint(time.clamped_ms),
         event_time,
-        event_time if corrected_ms == event_ms else varint(corrected_ms),
-        often(flag),
-        varint(lateness_ms),
+        event_time if time.corrected_ms == event_ms else varint(time.corrected_ms),
+        often(time.flag),
+        varint(time.lateness_ms),
         often(unit[0]),
         user_id if unit_id is ids.user_id else stable_id if unit_id is ids.stable_id else string(unit_id),
         user_id,
         stable_id,
         _custom_ids(ids, stable_id) if ids.custom else b"\x00",
         b"\x00",  # canonical_id
-        b"\x00" if country is None else often(text_of(country)),
-        b"\x00" if version is None else often(text_of(version)),
+        b"\x00" if country is None else often(country if type(country) is str else text_of(country)),
+        b"\x00" if version is None else often(version if type(version) is str else text_of(version)),
         b"\x00",  # is_bot
-        _WEIGHT_ONE if own is None else avro.double(_weight(own)),
+        avro.double(_weight(own)) if own else _WEIGHT_ONE,
         b"\x00" if raw_metadata in _ABSENT else avro.utf8(raw_metadata),
         b"\x00" if raw_user in _ABSENT else avro.utf8(raw_user),
     )
 
 
 def _custom_ids(ids: Ids, stable_id: bytes) -> bytes:
-    out = avro.varint(len(ids.custom))
+    own_stable_id = ids.stable_id
+    pieces = [avro.varint(len(ids.custom))]
     for name, value in ids.custom.items():
-        out += _vocabulary.string(name) + (stable_id if value is ids.stable_id else avro.string(value))
-    return out + b"\x00"
+        pieces += (_vocabulary.string(name), stable_id if value is own_stable_id else avro.string(value))
+    pieces.append(b"\x00")
+    return b"".join(pieces)
 
 
+_IN_PRODUCTION: Final = {"tier": "production"}
 _PRODUCTION: Final = avro.string("production")
 _WEIGHT_ONE: Final = avro.double(1.0)
 

@@ -8,14 +8,14 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from processors.claims import ClaimsIndex, Verdict
+from processors.claims import ClaimsIndex
 from processors.map_event import EventMapper, Mapped, Rejected, RequestContext
 from schemas import chunk
 from schemas.dead_letter import DeadLetter
 from schemas.ids import EVENT_ID_BYTES, EventIds, partition_key, scope_of
 from schemas.origin import Origin, RecordOrigins
 from schemas.reasons import Reason, Stage
-from schemas.wire import Event, ExposureMetadata, text_of
+from schemas.wire import Event, exposure_of, text_of
 
 _decode_event: Final = msgspec.json.Decoder(Event).decode
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -44,7 +44,7 @@ class Processed:
     claimed: list[bytes] = field(default_factory=list)
 
 
-class _Read(NamedTuple):
+class _Read(msgspec.Struct, gc=False):
     """An event of the chunk, before it is known whether it is a copy."""
 
     raw: bytes
@@ -71,24 +71,23 @@ def process(record: SourceRecord, index: ClaimsIndex, mapper: EventMapper, now_m
     read: list[_Read] = []
     for part in parts:
         _read_part(part, record, read)
-    verdicts = index.decide(record.offset, record.append_ms, [item.event_id for item in read])
-    done = Processed(events=len(read))
-    origins = RecordOrigins(record.log, record.partition, record.offset)
-    for position, (item, verdict) in enumerate(zip(read, verdicts, strict=True)):
-        if verdict is Verdict.DUPLICATE:
-            done.duplicates += 1
+    ids = [item.event_id for item in read]
+    copies = index.copies(record.offset, record.append_ms, ids)
+    claimed = [event_id for place, event_id in enumerate(ids) if place not in copies] if copies else ids
+    done = Processed(events=len(read), duplicates=len(copies), claimed=claimed)
+    emit, to_map = done.emitted.append, mapper.map
+    pack = RecordOrigins(record.log, record.partition, record.offset).pack
+    for position, item in enumerate(read):
+        if position in copies:
             continue
-        done.claimed.append(item.event_id)
         try:
             if item.event is None:
                 raise Rejected(Reason.INVALID_EVENT, item.error)  # noqa: TRY301 - one place makes dead letters
-            mapped = mapper.map(item.event, item.event_id, position, item.context)
+            emit((to_map(item.event, item.event_id, position, item.context), pack(position)))
         except Rejected as rejected:
             done.dead.append(_dead(item, position, record, rejected.reason, rejected.message, now_ms))
         except Exception as error:  # noqa: BLE001 - one event of ours to mend must not stop a partition
             done.dead.append(_dead(item, position, record, Reason.UNEXPECTED_ERROR, repr(error), now_ms))
-        else:
-            done.emitted.append((mapped, origins.pack(position)))
     return done
 
 
@@ -96,19 +95,18 @@ def _read_part(part: chunk.RequestPart, record: SourceRecord, read: list[_Read])
     context = RequestContext(part, record.log, record.partition, record.offset)
     scope = scope_of(context.sdk_type, context.stable_id, context.session_id)
     ids = EventIds(part.project, part.environment, scope, part.idempotency_key or part.request_id)
+    id_of, occurrence_of, given_ids = ids.of, part.occurrences.get, part.ids
     for position, raw in enumerate(part.events):
         content = bytes(raw)
-        occurrence = part.occurrences.get(position, 0)
-        error = ""
+        occurrence = occurrence_of(position, 0)
         event: Event | None
         try:
-            event = _decode_event(content)
+            event, error = _decode_event(content), ""
         except _UNREADABLE as problem:
             event, error = None, str(problem)
-        given = part.ids.get(position)
-        event_id = _given_id(given) if given else None
+        event_id = _given_id(given_ids[position]) if position in given_ids else None
         if event_id is None:
-            event_id = ids.of(content, occurrence, event is not None and event.time is not None)
+            event_id = id_of(content, occurrence, event is not None and event.time is not None)
         read.append(_Read(content, event, error, event_id, occurrence, context))
 
 
@@ -166,7 +164,7 @@ def _what_is_readable(event: Event | None) -> tuple[str, str, str]:
     if event is None:
         return "", "", ""
     try:
-        shown = msgspec.json.decode(event.metadata, type=ExposureMetadata)
+        shown = exposure_of(event.metadata)
     except _UNREADABLE:
         return text_of(event.eventName), "", ""
     return text_of(event.eventName), text_of(shown.gate) or text_of(shown.config), text_of(shown.ruleID)

@@ -1,6 +1,8 @@
 """Whom an event is about: the ids of its user, and the one that a decision was made on."""
 
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from schemas.wire import User, text_of
 
@@ -11,7 +13,7 @@ STABLE_ID = "stableID"
 _NO_CUSTOM: dict[str, str] = {}
 
 
-class Ids(NamedTuple):
+class Ids(msgspec.Struct, frozen=True, gc=False):
     """The ids of an event's user; "" where there is none. `custom` holds every custom id as text."""
 
     user_id: str

@@ -160,7 +160,10 @@ _double: Final = struct.Struct("<d").pack
 
 def string(text: str) -> bytes:
     """Encode a string. Lone surrogates, which UTF-8 has no bytes for, become "?"."""
-    content = text.encode("utf-8", "replace")
+    try:
+        content = text.encode()
+    except UnicodeEncodeError:
+        content = text.encode("utf-8", "replace")
     size = len(content)
     return _LAST[size << 1] + content if size < _ONE_LOOKUP else varint(size) + content
 

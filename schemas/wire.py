@@ -53,21 +53,32 @@ class User(msgspec.Struct):
     statsigEnvironment: Any = None
 
 
-class ExposureMetadata(msgspec.Struct):
-    """The `metadata` of gate, config and layer exposures."""
+_Name = str | int | None
+_Flag = str | bool | None
 
-    gate: Any = None
-    config: Any = None
-    gateValue: Any = None
-    rulePassed: Any = None
-    ruleID: Any = None
-    allocatedExperiment: Any = None
-    parameterName: Any = None
-    configVersion: Any = None
-    isManualExposure: Any = None
-    reason: Any = None
-    lcut: Any = None
-    configSyncTime: Any = None
+
+class ExposureMetadata(msgspec.Struct, frozen=True, gc=False):
+    """The `metadata` of gate, config and layer exposures.
+
+    Hashable, and of types whose equal values have equal texts, so that it can be the key of what it
+    was turned into. `exposure_of` reads it from metadata of any types.
+    """
+
+    gate: _Name = None
+    config: _Name = None
+    gateValue: _Flag = None
+    rulePassed: _Flag = None
+    ruleID: _Name = None
+    allocatedExperiment: _Name = None
+    parameterName: _Name = None
+    configVersion: _Name = None
+    isManualExposure: _Flag = None
+    reason: _Name = None
+    lcut: _Name = None
+    configSyncTime: _Name = None
+
+
+_FLAGS: Final = ("gateValue", "rulePassed", "isManualExposure")
 
 
 class _PeekUser(msgspec.Struct):
@@ -80,6 +91,8 @@ class _Peek(msgspec.Struct):
 
 
 _peek = msgspec.json.Decoder(_Peek)
+_decode_exposure: Final = msgspec.json.Decoder(ExposureMetadata).decode
+_decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def text_of(value: object) -> str:
@@ -94,6 +107,26 @@ def text_of(value: object) -> str:
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
     return str(value) if isinstance(value, int) else ""
+
+
+def flag_text(value: object) -> str:
+    """Return "true" or "false" for JSON and textual booleans, text for the rest, "" for nothing."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return text_of(value)
+
+
+def exposure_of(metadata: bytes | msgspec.Raw) -> ExposureMetadata:
+    """Read the metadata of an exposure; fields of types that no SDK sends become their text.
+
+    Raises msgspec.MsgspecError or UnicodeDecodeError when it is no object.
+    """
+    try:
+        return _decode_exposure(metadata)
+    except msgspec.ValidationError:
+        found = _decode_object(metadata)
+    names = [name for name in ExposureMetadata.__struct_fields__ if name in found]
+    return ExposureMetadata(**{name: (flag_text if name in _FLAGS else text_of)(found[name]) for name in names})
 
 
 def peek_of(event: bytes) -> tuple[str, str]:

@@ -11,7 +11,6 @@ from processors.claims import (
     ClaimsIndex,
     CorruptClaimsError,
     Entry,
-    Verdict,
     decode_entry,
     encode_entry,
     entry_key,
@@ -26,8 +25,8 @@ def event_id(number: int) -> bytes:
 
 def take(index: ClaimsIndex, offset: int, append_ms: int, ids: list[bytes]) -> list[bool]:
     """Decide and claim as the worker does; True where the event is emitted."""
-    verdicts = index.decide(offset, append_ms, ids)
-    emitted = [verdict is Verdict.EMIT for verdict in verdicts]
+    copies = index.copies(offset, append_ms, ids)
+    emitted = [place not in copies for place in range(len(ids))]
     index.claim(offset, append_ms, [i for i, emit in zip(ids, emitted, strict=True) if emit])
     return emitted
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from processors.event_time import InvalidTimeError, judge
+from processors.event_time import EventTime, InvalidTimeError, judge
 from schemas.limits import FAR_FUTURE_MS, FAR_PAST_MS, TIME_MS
 
 NOW = 1_763_740_000_000
@@ -32,7 +32,7 @@ def test_what_is_no_time_is_refused_and_not_guessed(sent: object):
 
 
 def test_an_event_without_a_time_happened_when_it_was_received():
-    assert judge(None, NOW, NOW - 5_000) == (NOW, NOW, NOW, "absent", 0)
+    assert judge(None, NOW, NOW - 5_000) == EventTime(NOW, NOW, NOW, "absent", 0)
 
 
 def test_a_wrong_clock_is_corrected_by_what_it_said_at_send():

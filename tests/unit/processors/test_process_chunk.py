@@ -124,6 +124,13 @@ def test_an_exposure_becomes_the_row_that_its_sdk_meant():
     }
 
 
+def test_exposures_whose_values_are_equal_only_to_python_stay_different():
+    values = [True, "true", 1, 1.0, False, 0, "0", None]
+    sent = [GATE | {"metadata": GATE["metadata"] | {"gateValue": value}, "time": n} for n, value in enumerate(values)]
+    found = [row["value"] for row in rows(run(part_of(*sent)))]
+    assert found == ["true", "true", "1", "1", "false", "0", "0", ""]
+
+
 def test_records_carry_their_origin_and_keep_the_order_of_the_chunk():
     done = run(part_of(GATE, PURCHASE), part_of(PURCHASE | {"time": 5}))
     assert [Origin.unpack(origin) for _, origin in done.emitted] == [Origin(1, 2, 7, n) for n in range(3)]

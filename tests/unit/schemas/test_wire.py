@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from schemas.wire import RequestBody, peek_of, text_of
+from schemas.wire import ExposureMetadata, RequestBody, exposure_of, peek_of, text_of
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,29 @@ def test_events_stay_the_bytes_they_came_as():
     spaced = b'{"events":[ {"a" : 1.0,"b":"\\u00e9"} , {} ],"statsigMetadata":{ }}'
     body = msgspec.json.decode(spaced, type=RequestBody)
     assert [bytes(event) for event in body.events] == [b'{"a" : 1.0,"b":"\\u00e9"}', b"{}"]
+
+
+def test_the_metadata_of_an_exposure_is_read_as_it_was_sent():
+    sent = b'{"gate":"g","gateValue":true,"ruleID":"r","configVersion":4,"lcut":"17","extra":[1,{"deep":2}]}'
+    expected = ExposureMetadata(gate="g", gateValue=True, ruleID="r", configVersion=4, lcut="17")
+    assert exposure_of(sent) == expected
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (b'{"gate":"g","gateValue":1}', ExposureMetadata(gate="g", gateValue="1")),
+        (b'{"gate":"g","gateValue":{}}', ExposureMetadata(gate="g", gateValue="")),
+        (b'{"config":7.0,"rulePassed":"yes"}', ExposureMetadata(config="7", rulePassed="yes")),
+        (b'{"config":"c","lcut":17.5,"ruleID":true}', ExposureMetadata(config="c", lcut="17.5", ruleID="")),
+        (b'{"gate":["g"],"isManualExposure":true}', ExposureMetadata(gate="", isManualExposure="true")),
+    ],
+)
+def test_metadata_of_types_that_no_sdk_sends_becomes_text(sent: bytes, expected: ExposureMetadata):
+    assert exposure_of(sent) == expected
+
+
+@pytest.mark.parametrize("sent", [b"[]", b'"x"', b"1", b"{", b'{"gate":"\xff"}'])
+def test_metadata_that_is_no_object_is_an_error(sent: bytes):
+    with pytest.raises((msgspec.MsgspecError, UnicodeDecodeError)):
+        exposure_of(sent)
