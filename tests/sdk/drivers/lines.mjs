@@ -1,0 +1,29 @@
+// How a driver is told what to do, and how it says what it did: JSON lines on its standard streams.
+// The first line is the job, every later one a command: {"do": "all" | "events" | "flush" | "stop", …}.
+import { writeSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+
+/** Says one thing, at once: what was said is there even if the process ends now. */
+export function say(line) {
+  writeSync(1, JSON.stringify(line) + '\n');
+}
+
+/** Calls `begin(job)`, then what it returned with every command, and answers each when it has been done. */
+export async function obey(begin) {
+  console.log = console.info = console.debug = console.error;
+  const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+  const next = async () => {
+    const { value, done } = await lines.next();
+    return done ? { do: 'end' } : JSON.parse(value);
+  };
+  const obeyed = await begin(await next());
+  say({ did: 'start' });
+  for (;;) {
+    const command = await next();
+    if (command.do === 'end') break;
+    await obeyed(command);
+    say({ did: command.do });
+    if (command.do === 'stop') break;
+  }
+  process.exit(0);
+}
