@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from ops import logs
 from ops.admin import AdminServer
 from ops.http_server import HttpServer, PortUnavailableError
+from ops.processes.allocator import keep_freed_memory
 from ops.processes.stage import Stage
 from ops.settings import Settings
 
@@ -68,6 +69,7 @@ def run(name: str, settings: Settings, compose: Callable[[Settings], Composition
     error nobody caught: 1, with the reason in the log.
     """
     logs.configure(settings.log_level, name)
+    keep_freed_memory()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_run(name, settings, compose))
