@@ -22,4 +22,4 @@ def keep_freed_memory() -> bool:
         set_option = ctypes.CDLL(None).mallopt
     except AttributeError:
         return False
-    return all([set_option(name, value) == 1 for name, value in _OPTIONS])
+    return all(set_option(name, value) == 1 for name, value in _OPTIONS)
