@@ -33,6 +33,18 @@ def reachable(settings: Settings) -> Iterator[None]:
         )
 
 
+def ask_sql(settings: Settings, statement: str, form: str, answer_s: float = 60.0) -> bytes:
+    """Return the console's answer to a read-only query; exit with cause and remedy when there is none."""
+    with client_of(settings, answer_s) as client, reachable(settings):
+        content = statement.encode("utf-8", "replace")
+        answer = client.post(
+            "/api/sql", params={"format": form}, content=content, headers={"content-type": "text/plain"}
+        )
+    if answer.status_code != httpx.codes.OK:
+        refused(answer.status_code, answer.content)
+    return answer.content
+
+
 def printable(text: str) -> str:
     """Make control characters visible: what the console tells may come from anybody, and must not steer a terminal."""
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)

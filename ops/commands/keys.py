@@ -2,12 +2,15 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
+import orjson
 import typer
 
+from ops.duration import milliseconds
 from ops.output import ExitCode, fail, print_json, read_settings
 from ops.settings import Settings
 from schemas import keys
@@ -16,19 +19,38 @@ from schemas.topics import KEYS
 
 _LONGEST_KEY = 1024
 
+_USE_COLUMNS = ("key_id", "project", "environment", "sdk_type", "sdk_version", "events", "last_received")
+_USE = """
+SELECT key_id, project, environment, sdk_type, sdk_version, count() AS events, max(received_at) AS last_received
+FROM (
+    SELECT key_id, project, environment, sdk_type, sdk_version, received_at FROM exposures
+    UNION ALL
+    SELECT key_id, project, environment, sdk_type, sdk_version, received_at FROM custom_events
+)
+GROUP BY key_id, project, environment, sdk_type, sdk_version
+ORDER BY last_received DESC
+"""
+
 Kind = Annotated[KeyKind, typer.Option(help="secret: servers; client: browsers and apps, public; console: reading.")]
 Environment = Annotated[str, typer.Option(help="What the key's events are filed under, with the project.")]
 Project = Annotated[str | None, typer.Option(help="Default: HEADRACE_PROJECT.")]
 Note = Annotated[str, typer.Option(help="A word on who uses it.")]
+KeyId = Annotated[str, typer.Argument(help="As `headrace keys list` shows it, or so much of it that only one fits.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Create, import and list the keys that SDKs and readers present.", no_args_is_help=True)
+    group = typer.Typer(
+        help="Who may send and read: create, import, rotate and revoke keys, and see who uses them.",
+        no_args_is_help=True,
+    )
     group.command("create")(create)
     group.command("import")(import_)
     group.command("list")(list_)
+    group.command("used")(used)
+    group.command("rotate")(rotate)
+    group.command("revoke")(revoke)
     app.add_typer(group, name="keys", rich_help_panel="Set up")
 
 
@@ -73,17 +95,14 @@ def import_(
         typer.echo(f"{record.kind} key {record.key_id} of {record.project}/{record.environment} is known.")
 
 
-def list_(as_json: AsJson = False) -> None:
+def list_(
+    project: Annotated[str | None, typer.Option(help="Only of this project.")] = None, as_json: AsJson = False
+) -> None:
     """List the keys that are known, by id; the keys themselves are kept nowhere."""
     from rich.console import Console
     from rich.table import Table
 
-    from ops.ask_kafka import ask
-    from ops.kafka import read_compacted
-
-    settings = read_settings()
-    found = ask(settings, KEYS, read_compacted(settings.kafka, KEYS))
-    records = sorted((keys.decode(value) for value in found.values()), key=lambda record: record.created_at)
+    records = [record for record in _known(read_settings()) if project in (None, record.project)]
     if as_json:
         print_json([_described(record) for record in records])
         return
@@ -91,9 +110,92 @@ def list_(as_json: AsJson = False) -> None:
     now_ms = _now_ms()
     for record in records:
         created = datetime.fromtimestamp(record.created_at / 1000, UTC).strftime("%Y-%m-%d %H:%M")
-        valid = "yes" if record.is_valid_at(now_ms) else "revoked"
+        valid = _validity(record, now_ms)
         table.add_row(record.key_id, record.kind, record.project, record.environment, created, valid, record.note)
     Console().print(table if records else "No key is known; `headrace keys create` makes one.")
+
+
+def used(
+    project: Annotated[str | None, typer.Option(help="Only of this project.")] = None, as_json: AsJson = False
+) -> None:
+    """Say which SDK of which version sent with which key, and when last, as far as the store remembers.
+
+    What still sends with a key that is to be revoked stands here.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from ops.console_client import ask_sql, printable
+
+    rows = orjson.loads(ask_sql(read_settings(), _USE, "json"))["rows"]
+    uses = [dict(zip(_USE_COLUMNS, row, strict=True)) for row in rows if project in (None, row[1])]
+    if as_json:
+        print_json(uses)
+        return
+    table = Table(*(name.replace("_", " ") for name in _USE_COLUMNS), header_style="bold")
+    for use in uses:
+        table.add_row(*(printable(str(value)) for value in use.values()))
+    Console(highlight=False).print(table if uses else "The store holds no event that was sent with a key.")
+
+
+def rotate(
+    key_id: KeyId,
+    overlap: Annotated[
+        str, typer.Option(help="How long the old key stays valid: 90s, 15m, 36h, 7d; 0: not at all.")
+    ] = "7d",
+    as_json: AsJson = False,
+) -> None:
+    """Create the successor of a key and print it; the old key ends after the overlap.
+
+    The successor is of the same kind, project and environment. It is shown this once.
+    """
+    overlap_ms = _length(overlap)
+    settings = read_settings()
+    now_ms = _now_ms()
+    old = _valid(_found(_known(settings), key_id), now_ms)
+    key = keys.generate(old.kind)
+    new = keys.record_of(key, old.kind, old.project, old.environment, now_ms, old.note)
+    ended = msgspec.structs.replace(old, revoked_at=_end(old, now_ms + overlap_ms))
+    # The successor first: were this cut between the two, the old key would go on working.
+    _write(settings, [new, ended])
+    if as_json:
+        print_json({"key": key, **_described(new), "replaces": _described(ended)})
+        return
+    typer.echo(key)
+    typer.echo(f"  {new.kind} key {new.key_id} of {new.project}/{new.environment}", err=True)
+    typer.echo(f"  {old.key_id} is {_validity(ended, now_ms)}", err=True)
+
+
+def revoke(
+    key_id: KeyId,
+    after: Annotated[str, typer.Option(help="When: 90s, 15m, 36h, 7d from now; 0: at once.")] = "0",
+    as_json: AsJson = False,
+) -> None:
+    """End a key. Gateways refuse it within ten seconds, and SDKs that use it lose what they send."""
+    after_ms = _length(after)
+    settings = read_settings()
+    now_ms = _now_ms()
+    old = _valid(_found(_known(settings), key_id), now_ms)
+    ended = msgspec.structs.replace(old, revoked_at=_end(old, now_ms + after_ms))
+    _write(settings, [ended])
+    if as_json:
+        print_json(_described(ended))
+    else:
+        typer.echo(
+            f"{ended.kind} key {ended.key_id} of {ended.project}/{ended.environment} is {_validity(ended, now_ms)}."
+        )
+
+
+def matching(records: Sequence[KeyRecord], key_id: str) -> list[KeyRecord]:
+    """Return the key of that id, else those whose id begins with it, with its kind or without."""
+    exact = [record for record in records if record.key_id == key_id]
+    if exact or not key_id:
+        return exact
+    return [
+        record
+        for record in records
+        if record.key_id.startswith(key_id) or record.key_id.rpartition("-")[2].startswith(key_id)
+    ]
 
 
 def why_unusable(key: str, kind: KeyKind) -> str:
@@ -112,12 +214,61 @@ def why_unusable(key: str, kind: KeyKind) -> str:
 def _publish(
     settings: Settings, key: str, kind: KeyKind, project: str | None, environment: str, note: str
 ) -> KeyRecord:
+    record = keys.record_of(key, kind, project or settings.project, environment, _now_ms(), note)
+    _write(settings, [record])
+    return record
+
+
+def _write(settings: Settings, records: Sequence[KeyRecord]) -> None:
     from ops.ask_kafka import ask
     from ops.kafka import publish
 
-    record = keys.record_of(key, kind, project or settings.project, environment, _now_ms(), note)
-    ask(settings, KEYS, publish(settings.kafka, KEYS, [(record.key_hash.encode(), keys.encode(record))]))
+    ask(
+        settings, KEYS, publish(settings.kafka, KEYS, [(each.key_hash.encode(), keys.encode(each)) for each in records])
+    )
+
+
+def _known(settings: Settings) -> list[KeyRecord]:
+    from ops.ask_kafka import ask
+    from ops.kafka import read_compacted
+
+    found = ask(settings, KEYS, read_compacted(settings.kafka, KEYS))
+    return sorted((keys.decode(value) for value in found.values()), key=lambda record: record.created_at)
+
+
+def _found(records: Sequence[KeyRecord], key_id: str) -> KeyRecord:
+    found = matching(records, key_id)
+    if not found:
+        fail(f"No key has the id {key_id!r}.", "`headrace keys list` shows the ids.")
+    if len(found) > 1:
+        ids = ", ".join(record.key_id for record in found)
+        fail(f"{key_id!r} may be any of {ids}.", "Give more of the id.", ExitCode.USAGE)
+    return found[0]
+
+
+def _valid(record: KeyRecord, now_ms: int) -> KeyRecord:
+    if not record.is_valid_at(now_ms):
+        fail(f"The key {record.key_id} is {_validity(record, now_ms)}.", "`headrace keys create` makes a new one.")
     return record
+
+
+def _end(record: KeyRecord, at_ms: int) -> int:
+    """A key that is to end already does not live longer by being ended again."""
+    return min(record.revoked_at or at_ms, at_ms)
+
+
+def _length(text: str) -> int:
+    try:
+        return milliseconds(text)
+    except ValueError as error:
+        fail(f"{error}.", "", ExitCode.USAGE)
+
+
+def _validity(record: KeyRecord, now_ms: int) -> str:
+    if not record.revoked_at:
+        return "valid"
+    moment = datetime.fromtimestamp(record.revoked_at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return f"valid until {moment}" if record.is_valid_at(now_ms) else f"revoked since {moment}"
 
 
 def _described(record: KeyRecord) -> dict[str, object]:

@@ -4,17 +4,14 @@ import sys
 from enum import StrEnum
 from typing import Annotated, Any
 
-import httpx
 import orjson
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ops.console_client import client_of, printable, reachable, refused
+from ops.console_client import ask_sql, printable
 from ops.output import ExitCode, fail, read_settings
-
-_ANSWER_S = 60.0
 
 
 class Format(StrEnum):
@@ -46,7 +43,7 @@ def register(app: typer.Typer) -> None:
         statement = sys.stdin.read() if query == "-" else query
         if not statement.strip():
             fail("there is no query.", 'Give one, for example: headrace sql "SHOW TABLES".', ExitCode.USAGE)
-        answer = _asked(statement, "json" if wanted is Format.TABLE else wanted.value)
+        answer = ask_sql(read_settings(), statement, "json" if wanted is Format.TABLE else wanted.value)
         if wanted is Format.TABLE:
             _print_table(orjson.loads(answer))
         else:
@@ -54,18 +51,6 @@ def register(app: typer.Typer) -> None:
             if wanted is Format.JSON:
                 sys.stdout.buffer.write(b"\n")
             sys.stdout.buffer.flush()
-
-
-def _asked(statement: str, wanted: str) -> bytes:
-    settings = read_settings()
-    with client_of(settings, _ANSWER_S) as client, reachable(settings):
-        content = statement.encode("utf-8", "replace")
-        answer = client.post(
-            "/api/sql", params={"format": wanted}, content=content, headers={"content-type": "text/plain"}
-        )
-    if answer.status_code != httpx.codes.OK:
-        refused(answer.status_code, answer.content)
-    return answer.content
 
 
 def _print_table(answer: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from support.commands import Headrace
 from ops.kafka import read_compacted
 from schemas import keys, specs
 from schemas.kafka import KafkaConnection
+from schemas.keys import KeyRecord
 from schemas.topics import CONFIG_SPECS, KEYS
 
 
@@ -52,6 +53,70 @@ def test_a_key_that_no_sdk_could_send_or_of_another_kind_is_refused(headrace: He
     refused = headrace("keys", "import", "--kind", "secret", f"--key={key}")
     assert refused.exit_code == 2
     assert "error:" in refused.stderr
+
+
+def _records(broker: KafkaConnection) -> dict[str, KeyRecord]:
+    topic = asyncio.run(read_compacted(broker, KEYS))
+    return {record.key_id: record for record in map(keys.decode, topic.values())}
+
+
+def test_a_rotated_key_lives_on_for_the_overlap_beside_its_successor(headrace: Headrace, broker: KafkaConnection):
+    options = ("--kind", "client", "--environment", "staging", "--project", "shop", "--note", "web")
+    old = orjson.loads(headrace("keys", "create", *options, "--json").stdout)
+    rotated = headrace("keys", "rotate", old["key_id"], "--overlap", "36h", "--json")
+    assert rotated.exit_code == 0, rotated.stderr
+    answer = orjson.loads(rotated.stdout)
+    records = _records(broker)
+    new, ended = records[answer["key_id"]], records[old["key_id"]]
+    assert new.key_hash == keys.hash_of(answer["key"]) != ended.key_hash
+    assert (new.kind, new.project, new.environment, new.note) == ("client", "shop", "staging", "web")
+    assert not new.revoked_at
+    assert ended.revoked_at == new.created_at + 36 * 3_600_000
+    assert ended.is_valid_at(ended.revoked_at - 1)
+    assert not ended.is_valid_at(ended.revoked_at)
+
+
+def test_a_revoked_key_stays_revoked(headrace: Headrace, broker: KafkaConnection):
+    key_id = orjson.loads(headrace("keys", "create", "--kind", "secret", "--json").stdout)["key_id"]
+    assert headrace("keys", "revoke", key_id, "--after", "7d").exit_code == 0
+    later = _records(broker)[key_id].revoked_at
+    assert headrace("keys", "revoke", key_id, "--after", "30d").exit_code == 0
+    assert _records(broker)[key_id].revoked_at == later, (
+        "a key that is to end does not live longer by being ended again"
+    )
+    assert headrace("keys", "revoke", key_id).exit_code == 0
+    for command in (["revoke", key_id], ["rotate", key_id]):
+        refused = headrace("keys", *command)
+        assert refused.exit_code == 1
+        assert "revoked since" in refused.stderr
+
+
+def test_a_key_is_named_by_as_much_of_its_id_as_tells_it_apart(headrace: Headrace):
+    created = [headrace("keys", "create", "--kind", "console", "--json") for _ in range(2)]
+    first, second = (orjson.loads(done.stdout)["key_id"] for done in created)
+    assert headrace("keys", "revoke", first.removeprefix("console-")[:8]).exit_code == 0
+    ambiguous = headrace("keys", "revoke", "console-")
+    assert ambiguous.exit_code == 2
+    assert first in ambiguous.stderr
+    assert second in ambiguous.stderr
+    unknown = headrace("keys", "revoke", "secret-nobody")
+    assert unknown.exit_code == 1
+    assert "keys list" in unknown.stderr
+
+
+def test_a_length_of_time_that_is_none_is_a_usage_error(headrace: Headrace):
+    for length in ("soon", "-1h", "1w", "1.5h", ""):
+        assert headrace("keys", "rotate", "secret-x", f"--overlap={length}").exit_code == 2
+
+
+def test_keys_are_listed_by_project(headrace: Headrace):
+    project = uuid4().hex
+    key_id = orjson.loads(headrace("keys", "create", "--kind", "secret", "--project", project, "--json").stdout)[
+        "key_id"
+    ]
+    assert [key["key_id"] for key in orjson.loads(headrace("keys", "list", "--project", project, "--json").stdout)] == [
+        key_id
+    ]
 
 
 def test_a_pushed_document_stands_in_the_topic_as_it_came(headrace: Headrace, broker: KafkaConnection, tmp_path: Path):

@@ -53,7 +53,17 @@ def test_a_query_that_is_not_answered_says_why_and_what_to_do(headrace: Headrace
     assert len(result.stderr.splitlines()) >= 2
 
 
-@pytest.mark.parametrize("command", [["sql", "SELECT 1"], ["tail"]])
+def test_the_use_of_keys_adds_up_to_what_the_store_holds(headrace: Headrace):
+    used = orjson.loads(headrace("keys", "used", "--json").stdout)
+    assert sum(int(use["events"]) for use in used) == len(truth())
+    assert len(
+        {(use["key_id"], use["sdk_type"], use["sdk_version"], use["project"], use["environment"]) for use in used}
+    ) == len(used)
+    elsewhere = headrace("keys", "used", "--project", "no-such-project")
+    assert "no event" in elsewhere.stdout
+
+
+@pytest.mark.parametrize("command", [["sql", "SELECT 1"], ["tail"], ["keys", "used"]])
 def test_without_a_console_the_commands_say_how_to_start_one(monkeypatch: pytest.MonkeyPatch, command: list[str]):
     monkeypatch.setenv("HEADRACE_CONSOLE_URL", "http://127.0.0.1:9")
     result = Headrace(monkeypatch)(*command)
