@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from ingest.answer import Answer, accepted
@@ -13,6 +14,7 @@ from ingest.linger import Linger, Ticket
 from ingest.publish import LogUnavailableError, Publisher
 from ingest.receive import Request, body_of, number_of
 from ingest.refusal import Refusal
+from ingest.shared_user import with_shared_user
 from ingest.split import Refused, Split, split
 from schemas.dead_letter import DeadLetter
 from schemas.ids import partition_of
@@ -23,6 +25,10 @@ from schemas.reasons import Reason
 
 _LARGE_BODY_BYTES: Final = MIB
 """Bodies above are taken apart in a thread, so that one of them does not hold up a thousand others."""
+
+
+Rewrite = Callable[[bytes, KnownKey], bytes]
+"""Turns a decoded body into that of a log request. Raises Refusal."""
 
 
 class Taken(NamedTuple):
@@ -51,12 +57,16 @@ class LogEvents:
 
     async def __call__(self, request: Request) -> Answer:
         """Answer one request. Raises Refusal, DisconnectedError."""
+        return await self.log(request, None)
+
+    async def log(self, request: Request, rewrite: Rewrite | None) -> Answer:
+        """Answer a request whose body `rewrite` turns into that of a log request. Raises Refusal, DisconnectedError."""
         known = self.admit(request)
         received = await body_of(request)
         if len(received) <= _LARGE_BODY_BYTES:
-            taken = self.take(request, known, received)
+            taken = self.take(request, known, received, rewrite)
         else:
-            body, found = await asyncio.to_thread(_read, request, received)
+            body, found = await asyncio.to_thread(_read, request, known, received, rewrite)
             taken = self._put(request, known, body, found)
         await taken.ticket.settled
         return self.finish(taken)
@@ -69,9 +79,9 @@ class LogEvents:
         may_write(known)
         return known
 
-    def take(self, request: Request, known: KnownKey, received: bytes) -> Taken:
+    def take(self, request: Request, known: KnownKey, received: bytes, rewrite: Rewrite | None = None) -> Taken:
         """Put the events of a request on their way. Raises Refusal; then none of them is."""
-        body, found = _read(request, received)
+        body, found = _read(request, known, received, rewrite)
         self._metrics.body_bytes.inc(len(received))
         return self._put(request, known, body, found)
 
@@ -122,9 +132,14 @@ class LogEvents:
         return self._held_bytes
 
 
-def _read(request: Request, received: bytes) -> tuple[bytes, Split]:
+def _read(request: Request, known: KnownKey, received: bytes, rewrite: Rewrite | None) -> tuple[bytes, Split]:
     """Return the request's JSON and its events. Raises Refusal."""
     body = decode(received, request.headers.get(b"content-encoding", b""), request.query.get(b"se") == b"1")
+    if rewrite is not None:
+        body = rewrite(body, known)
+    elif b"statsig-sdk-type" not in request.headers and b"st" not in request.query:
+        # Every SDK says which it is, and none has a user beside its events: looking costs 0.5 µs an event.
+        body = with_shared_user(body)
     return body, split(body)
 
 

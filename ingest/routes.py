@@ -7,6 +7,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from ingest.answer import SUCCESS, Answer, refusing, send_by_asgi
+from ingest.custom_exposures import CustomExposures
 from ingest.log_events import LogEvents
 from ingest.receive import DisconnectedError, Request, RequestIds, body_of
 from ingest.refusal import Refusal
@@ -85,6 +86,8 @@ class GatewayApp:
         self._request_ids = RequestIds()
         self._log = Route("log", POST=log_events)
         self._routes = dict.fromkeys((*LOG_PATHS, *alias_paths), self._log)
+        exposures = CustomExposures(log_events, specs.rule_of)
+        self._routes["/v1/log_custom_exposure"] = Route("custom_exposure", POST=exposures)
         self._routes["/v1/sdk_exception"] = Route("sdk_exception", POST=_take_exception)
         self._routes["/v1/get_id_lists"] = Route("id_lists", POST=specs.id_lists)
         self._routes["/v1/initialize"] = Route("initialize", POST=_not_built)
@@ -126,7 +129,9 @@ class GatewayApp:
     def explain(self, error: Exception, request: Request) -> Answer:
         """Return the answer to a request that ended in `error`."""
         if not isinstance(error, Refusal):
-            log.error("request_failed", path=request.path, request_id=request.id, exc_info=error)
+            # Paths of config specs hold a key.
+            path = specs_path_of(request.path) or request.path
+            log.error("request_failed", path=path, request_id=request.id, exc_info=error)
             # 503 and not 500, so that the batch is kept by every SDK that keeps one at all.
             error = Refusal(Reason.UNEXPECTED_ERROR, "the gateway failed; its log says why")
         return self.refuse(error)

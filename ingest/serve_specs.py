@@ -29,10 +29,11 @@ class ServeSpecs:
     def __init__(self, directory: KeyDirectory, shelf: SpecsShelf) -> None:
         self._directory = directory
         self._shelf = shelf
+        self.rule_of = shelf.rule_of
 
     async def download(self, request: Request) -> Answer:
         """Answer with the newest document, or that the SDK has it. Raises Refusal."""
-        known = authenticate(self._directory, request, _now_ms())
+        known = authenticate(self._directory, _with_key_of_path(request), _now_ms())
         may_read_specs(known)
         since_time, checksum = await _what_it_has(request)
         wanted = SPECS_PATHS[specs_path_of(request.path)]
@@ -42,7 +43,7 @@ class ServeSpecs:
             raise Refusal(Reason.NO_SPECS, message)
         etag = document.etag.encode()
         headers = ((b"etag", etag),) if etag else ()
-        if etag and request.headers.get(b"if-none-match") == etag:
+        if etag and etag in _tags(request.headers.get(b"if-none-match", b"")):
             return Answer(304, headers=headers)
         return Answer(200, document.content, headers)
 
@@ -55,13 +56,25 @@ class ServeSpecs:
 def specs_path_of(path: str) -> str:
     """Return which of `SPECS_PATHS` a path is, "" if none. The key may stand behind it (`/<key>.json`).
 
-    What stands there is not looked at: every SDK sends the key as a header too, and paths end up in
-    logs.
+    Every SDK sends the key as a header too, and that one counts.
     """
     if path in SPECS_PATHS:
         return path
     head, _, tail = path.rpartition("/")
     return head if head in SPECS_PATHS and tail.endswith(_KEY_SUFFIX) else ""
+
+
+def _with_key_of_path(request: Request) -> Request:
+    """Take the key from the path where there is no header, as SDKs that fetch their specs from a cache do it."""
+    tail = request.path.rpartition("/")[2]
+    if tail.endswith(_KEY_SUFFIX):
+        request.headers.setdefault(b"statsig-api-key", tail.removesuffix(_KEY_SUFFIX).encode())
+    return request
+
+
+def _tags(if_none_match: bytes) -> list[bytes]:
+    """Return the entity tags of a header (RFC 9110, 13.1.2); caches on the way may have made them weak."""
+    return [tag.strip().removeprefix(b"W/") for tag in if_none_match.split(b",")]
 
 
 async def _what_it_has(request: Request) -> tuple[int, str]:

@@ -62,6 +62,16 @@ class SpecsShelf:
         elif current is None or time >= current.time:
             self._newest[project] = _Newest(time, value)
 
+    def rule_of(self, project: str, experiment: str, group: str) -> str:
+        """Return the rule id of an experiment's group by the group's name, "" where it is not known."""
+        newest = self._newest.get(project)
+        try:
+            entity = newest.parsed().entity("config", experiment) if newest is not None else None
+        except SpecsError:
+            return ""
+        rules = entity.rules if entity is not None else {}
+        return next((rule for rule, name in rules.items() if name == group), "")
+
     def find(self, project: str, wanted: Format, since_time: int, checksum: str) -> Document | None:
         """Return the newest document, `NO_UPDATES` when the SDK has it, None when there is none.
 
