@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support.brokers import run_apart, running_broker
 from support.ports import free_port_block
 
@@ -16,6 +17,10 @@ from ops.topics import ensure_topics
 from schemas.kafka import KafkaConnection
 
 PARTITIONS = 4
+
+# A machine that runs a broker beside the tests makes some example slow now and then, and that is no failure.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 _Report = TypeVar("_Report", pytest.TestReport, pytest.CollectReport)
 

@@ -30,7 +30,7 @@ class Crowd:
 
 @asynccontextmanager
 async def crowd(console: RunningConsole, count: int = PLACES + TOO_MANY) -> AsyncIterator[Crowd]:
-    """Ask so many endless queries at once; all hang up at the end, and their queries are theirs to leave behind.
+    """Ask so many endless queries at once, and hang up at the end.
 
     Yields when those that find no place have been answered, and so all others are in.
     """

@@ -157,7 +157,7 @@ class LanderModel(RuleBasedStateMachine):
 
 
 TestLanderModel = LanderModel.TestCase
-TestLanderModel.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+TestLanderModel.settings = settings(max_examples=200, stateful_step_count=30)
 
 
 class BlindTable(MemoryTable):
