@@ -66,7 +66,6 @@ def nothing_runs(settings: Settings) -> bool:
     return written is None or not any(child.id.is_alive for child in written.children.values())
 
 
-@pytest.mark.timeout(300)
 def test_every_event_of_a_real_sdk_lands_exactly_once_and_a_second_run_counts_its_own(stack_settings: MakeSettings):
     settings = stack_settings()
     runs = []
