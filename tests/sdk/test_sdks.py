@@ -1,205 +1,31 @@
 """Real SDKs against the whole stack: the rows in the store are exactly what the programs logged."""
 
 import asyncio
-import contextlib
-import importlib.metadata
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 
-import orjson
+import httpx
 import pytest
 import pytest_asyncio
 from support.fault_proxy import FaultProxy, Seen
 from support.ports import free_port_block
-from support.sdk_bench import Bench, KeyPair, Landed, job_of, running_bench, visitor
-from support.sdk_programs import (
-    FOLDER,
-    BrowserProgram,
-    Exposure,
-    ProcessProgram,
-    Program,
-    Said,
-    pages,
-    skip_without_parts,
-    values_for,
-)
+from support.sdk_bench import Bench, job_of, running_bench, visitor
+from support.sdk_programs import Custom, Exposure, ProcessProgram, pages, skip_without_parts
+from support.sdk_steps import CLIENTS, PATIENCE_S, Outcome, Step, missing, nothing_dropped, version_of
 from support.waiting import until
 
-from ops.demo.landed import ConsoleError
 from ops.settings import Settings
 from ops.stack.local import LocalStack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.asyncio(loop_scope="module")]
 
-PATIENCE_S = 60.0
 HELD_S = 11.0
 """Longer than core SDKs and js-client wait for an answer."""
 
 
-@dataclass(frozen=True)
-class Client:
-    """One SDK in one kind of program: how its rows name it, and how it is known to behave (docs/sdks.md)."""
-
-    name: str
-    sdk_type: str
-    package: str
-    driver: str
-    encoding: str
-    paths: tuple[str, ...]
-    sends_again_after_10_s: bool = False
-    drops_on_refused_connections: bool = False
-
-    @property
-    def is_client(self) -> bool:
-        """Whether it sends with a client key, and starts from values that a server made for it."""
-        return self.sdk_type == "javascript-client"
-
-
-V1_SPECS, V2_SPECS = (f"GET /{version}/download_config_specs/<key>.json" for version in ("v1", "v2"))
-ID_LISTS, LOG, RGSTR = "POST /v1/get_id_lists", "POST /v1/log_event", "POST /v1/rgstr"
-JS = "@statsig/js-client"
-
-CLIENTS = {
-    client.name: client
-    for client in (
-        Client(
-            "python-core", "statsig-server-core-python", "statsig-python-core", "py_core.py",
-            "gzip", (V2_SPECS, ID_LISTS, LOG), sends_again_after_10_s=True,
-        ),
-        Client(
-            "python-legacy", "py-server", "statsig", "py_legacy.py",
-            "gzip", (V1_SPECS, ID_LISTS, LOG), drops_on_refused_connections=True,
-        ),
-        Client("node-legacy", "statsig-node", "statsig-node", "node_legacy.mjs", "gzip", (V1_SPECS, ID_LISTS, LOG)),
-        Client(
-            "node-core", "statsig-server-core-node", "@statsig/statsig-node-core", "node_core.mjs",
-            "zstd", (V2_SPECS, ID_LISTS, LOG), sends_again_after_10_s=True,
-        ),
-        Client("js-in-node", "javascript-client", JS, "js_node.mjs", "none", (RGSTR,), sends_again_after_10_s=True),
-        Client(
-            "js-in-browser", "javascript-client", JS, "",
-            "none", (RGSTR, "OPTIONS /v1/rgstr"), sends_again_after_10_s=True,
-        ),
-    )
-}  # fmt: skip
 every_client = pytest.mark.parametrize("name", CLIENTS)
-
-
-@dataclass
-class Outcome:
-    """What one client logged, what landed of it, and what passed on the wire where a proxy stood there."""
-
-    said: Said
-    landed: Landed
-    seen: Seen
-
-
-class Step:
-    """All clients at once, each in a program of its own, against one stack."""
-
-    def __init__(self, bench: Bench, name: str, gateway: str, pages_url: str) -> None:
-        self.bench = bench
-        self.name = name
-        self._gateway = gateway
-        self._pages_url = pages_url
-        self.pairs: dict[str, KeyPair] = {}
-        self.programs: dict[str, Program] = {}
-        self._visits = 0
-        self._stopped = False
-
-    async def start(self) -> None:
-        """Start every program, and wait until every SDK is ready."""
-        self.pairs = await self.bench.key_pairs(list(CLIENTS))
-        for client in CLIENTS.values():
-            self.programs[client.name] = (
-                ProcessProgram(client.driver) if client.driver else BrowserProgram(self._pages_url)
-            )
-        await asyncio.gather(*[self._start(client) for client in CLIENTS.values()])
-
-    async def _start(self, client: Client) -> None:
-        job = job_of(f"{self.name}-{client.name}", self._gateway, self.pairs[client.name])
-        if client.is_client:
-            # A visitor without any id: the SDK makes a stableID of its own.
-            job["users"].append({"userID": "", "stableID": "", "country": "DE", "secret": "gold"})
-            job["values"] = await values_for({**job, "gateway": self.bench.gateway})
-        await self.programs[client.name].start(job)
-
-    async def all_do(self, what: str) -> None:
-        """Have every program do something."""
-        self._stopped |= what == "stop"
-        await asyncio.gather(*[program.do(what) for program in self.programs.values()])
-
-    def seen(self, proxy: FaultProxy) -> list[Seen]:
-        """Return what each client has sent through the proxy."""
-        return [proxy.seen(_key_of(CLIENTS[name], self.pairs[name])) for name in self.programs]
-
-    async def visits(self, count: int) -> None:
-        """Have every program see an experiment and log events for `count` new visitors."""
-        first, self._visits = self._visits, self._visits + count
-        users = {
-            name: [visitor(f"{self.name}-{name}-v{number}", "CA") for number in range(first, self._visits)]
-            for name in self.programs
-        }
-        await asyncio.gather(*[program.do("events", users=users[name]) for name, program in self.programs.items()])
-
-    async def outcomes(self, seen: Callable[[str], Seen]) -> dict[str, Outcome]:
-        """Wait until nothing is missing, end the programs, and return what has landed once nothing is under way."""
-        with contextlib.suppress(AssertionError):  # the client's own test says what is missing of it
-            await until(self._nothing_is_missing, PATIENCE_S)
-        if not self._stopped:
-            await self.all_do("stop")
-        await self.end()
-        await self.bench.settle()
-        landed = await self._landed()
-        return {
-            name: Outcome(program.said, landed[name], seen(_key_of(CLIENTS[name], self.pairs[name])))
-            for name, program in self.programs.items()
-        }
-
-    async def _landed(self) -> dict[str, Landed]:
-        return {name: await self.bench.landed(self.pairs[name]) for name in self.programs}
-
-    async def _nothing_is_missing(self) -> bool:
-        try:
-            landed = await self._landed()
-        except ConsoleError:
-            return False
-        return all(not missing(program.said, landed[name]) for name, program in self.programs.items())
-
-    async def end(self) -> None:
-        """End every program."""
-        await asyncio.gather(*[program.end() for program in self.programs.values()])
-
-
-def _key_of(client: Client, pair: KeyPair) -> str:
-    return pair.client if client.is_client else pair.secret
-
-
-def missing(said: Said, landed: Landed) -> list[object]:
-    """Return what was logged, was not dropped by its SDK's own word, and has not landed."""
-    absent = [*(said.exposures - landed.exposures), *(said.custom - landed.custom)]
-    return [item for item in absent if not _was_dropped(item, said)]
-
-
-def _was_dropped(item: object, said: Said) -> bool:
-    if isinstance(item, Exposure):
-        return (item.name, item.unit) in said.dropped_units
-    return item.own_id in said.dropped_ids  # type: ignore[attr-defined]
-
-
-def nothing_dropped(said: Said) -> bool:
-    """Whether the SDK has not said that it dropped anything."""
-    return not (said.dropped_units or said.dropped_ids or said.gave_up)
-
-
-def version_of(client: Client) -> str:
-    """Return the version that is installed."""
-    if client.driver.endswith(".py"):
-        return importlib.metadata.version(client.package)
-    return str(orjson.loads(FOLDER.joinpath("node_modules", client.package, "package.json").read_bytes())["version"])
 
 
 def assert_exact(outcome: Outcome) -> None:
@@ -395,3 +221,31 @@ async def test_python_legacy_drops_what_meets_a_closed_port_and_says_so(bench: B
     assert {(exposure.name, exposure.unit) for exposure in said.exposures} == said.dropped_units
     assert {custom.own_id for custom in said.custom} == said.dropped_ids
     assert not (await bench.landed(pair)).custom
+
+
+async def test_exposures_and_events_of_a_sender_without_an_sdk_land_like_those_of_an_sdk(bench: Bench):
+    pair = (await bench.key_pairs(["plain"]))["plain"]
+    exposures = [
+        {"user": {"userID": "plain-1"}, "experimentName": "button_color_exp", "group": "Green"},
+        {"user": {"userID": "plain-2"}, "gateName": "gate_half", "passes": False, "ruleID": "rule_half"},
+    ]
+    event = {"eventName": "purchase", "time": "2026-01-01T12:00:00+01:00", "value": 9, "metadata": {"own_id": "plain"}}
+    async with httpx.AsyncClient(
+        base_url=bench.gateway, headers={"statsig-api-key": pair.secret}, trust_env=False
+    ) as http:
+        for _ in range(2):  # the second time is a retry
+            again = {"idempotency-key": "plain-exposures"}
+            answer = await http.post("/v1/log_custom_exposure", json={"exposures": exposures}, headers=again)
+            assert answer.status_code == 202
+            answer = await http.post("/v1/log_event", json={"user": {"userID": "plain-3"}, "events": [event]})
+            assert answer.status_code == 202
+    await bench.settle()
+    landed = await bench.landed(pair)
+    assert landed.exposures == {
+        Exposure("experiment", "button_color_exp", "plain-1", "grp_green", by_hand=True): 1,
+        Exposure("gate", "gate_half", "plain-2", "rule_half", by_hand=True): 1,
+    }
+    assert landed.groups["button_color_exp", "plain-1", ""] == "Green"
+    assert landed.custom == {Custom("purchase", "plain", "9"): 1}
+    assert "plain-3" in landed.text
+    assert "2026-01-01 11:00:00" in landed.text
