@@ -1,6 +1,5 @@
 """Experiments and the pipeline: the numbers of the answers are those of the truth, and of SQL."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -8,6 +7,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 from support.console_truth import HOSTILE_NAME, UNITS, arms, truth
+from support.waiting import until
 
 Ask = Callable[..., httpx.Response]
 
@@ -76,10 +76,12 @@ def test_an_unknown_name_is_not_found_and_the_answer_says_how_to_go_on(api: http
     assert "window" in answer.json()["error"]["remedy"]
 
 
-def test_the_pipeline_tells_what_has_landed_and_how_far_the_log_is(api: httpx.Client):
-    while (pipeline := api.get("/api/pipeline").json())["log"]["state"] == "starting":
-        time.sleep(0.05)
-    assert pipeline["store"]["state"] == pipeline["log"]["state"] == "ok"
+async def test_the_pipeline_tells_what_has_landed_and_how_far_the_log_is(api: httpx.Client):
+    def both_asked() -> dict[str, Any] | None:
+        pipeline: dict[str, Any] = api.get("/api/pipeline").json()
+        return pipeline if pipeline["store"]["state"] == pipeline["log"]["state"] == "ok" else None
+
+    pipeline = await until(both_asked)
     assert pipeline["tables"]["exposures"]["rows"] == len(truth())
     assert pipeline["tables"]["exposures"]["last_landed_at"]
     assert pipeline["tables"]["custom_events"] == {

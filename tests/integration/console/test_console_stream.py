@@ -14,6 +14,7 @@ import orjson
 import pytest
 from support.console_crowd import crowd
 from support.console_process import PATIENCE_S, RunningConsole, running_console
+from support.waiting import until
 
 from ops.commands.tail import Messages
 from schemas.kafka import KafkaConnection
@@ -193,15 +194,15 @@ def test_fifty_viewers_are_all_shown_everything(console: RunningConsole, expose:
 
 
 @pytest.mark.slow
-def test_without_a_log_everything_says_so_and_sql_still_answers(tmp_path: Path):
+async def test_without_a_log_everything_says_so_and_sql_still_answers(tmp_path: Path):
     nobody = KafkaConnection("127.0.0.1:9")
     with running_console(tmp_path / "alone", nobody) as console, console.client() as client:
         with watching(console) as stream:
             status = stream.until("status")
             assert status["state"] == "waiting"
             assert status["message"]
+        await until(lambda: client.get("/api/pipeline").json()["log"]["state"] == "unreachable")
         pipeline = client.get("/api/pipeline").json()
-        assert pipeline["log"]["state"] == "unreachable"
         assert pipeline["log"]["events_per_s"] is None
         assert pipeline["store"]["state"] == "ok"
         assert client.get("/api/sql", params={"query": "SELECT 1"}).json()["rows"] == [[1]]
