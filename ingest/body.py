@@ -7,6 +7,7 @@ one. Content-Type is ignored: beacons send text/plain.
 
 import base64
 import binascii
+import re
 import zlib
 from collections.abc import Callable
 from typing import Final
@@ -15,12 +16,13 @@ import brotli
 import zstandard
 
 from ingest.refusal import Refusal
-from schemas.limits import DECODED_BODY_BYTES, KIB
+from schemas.limits import COMPRESSED_MEMBERS, DECODED_BODY_BYTES, KIB
 from schemas.reasons import Reason
 
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
-_JSON_STARTS: Final = (b"{", b"[", b" ", b"\n", b"\r", b"\t")
+_BEGINS_AS_REQUEST: Final = re.compile(rb"[ \t\r\n]*\{").match
+"""Not every JSON: brotli begins with the byte of "[" where the content has 64 KiB to 1 MiB."""
 _WINDOW_BYTES: Final = DECODED_BODY_BYTES
 _PIECE_BYTES: Final = 256 * KIB
 _ZSTD_STEP_BYTES: Final = 512
@@ -58,7 +60,7 @@ def _names(content_encoding: bytes) -> list[bytes]:
 
 
 def _undo(name: bytes, body: bytes) -> bytes:
-    if body[:2] == _GZIP or body[:4] == _ZSTD or body[:1] in _JSON_STARTS:
+    if body[:2] == _GZIP or body[:4] == _ZSTD or _BEGINS_AS_REQUEST(body):
         return body  # the bytes say what they are, whatever the header says
     decoder = _DECODERS.get(name)
     if decoder is None:
@@ -86,9 +88,12 @@ def _gunzip(body: bytes) -> bytes:
 def _inflate_capped(body: bytes, wbits: int, probe_only: bool = False) -> bytes:
     """Inflate one or more members; with `probe_only` keep nothing, for what is known to be refused."""
     parts: list[bytes] = []
-    size = 0
+    size = members = 0
     rest = body
     while rest:
+        members += 1
+        if members > COMPRESSED_MEMBERS:
+            raise Refusal(Reason.UNSUPPORTED_ENCODING, f"more than {COMPRESSED_MEMBERS} compressed members")
         inflater = zlib.decompressobj(wbits)
         try:
             while not inflater.eof:

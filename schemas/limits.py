@@ -16,6 +16,9 @@ WIRE_BODY_BYTES: Final = 8 * MIB
 DECODED_BODY_BYTES: Final = 16 * MIB
 """Body after decompression. A core SDK's batch of 2,000 events of 4 kB users reaches 10 MB."""
 
+COMPRESSED_MEMBERS: Final = 512
+"""Members of a gzip body, one behind another (RFC 1952); 16 MiB in blocks of 64 KiB are 256. Above: 415."""
+
 REQUEST_METADATA_BYTES: Final = 64 * KIB
 """A request's `statsigMetadata`, which travels with each of its chunks; above: 413."""
 
