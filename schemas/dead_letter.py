@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 
 from schemas import avro
+from schemas.limits import PARTITION_KEY_BYTES
 from schemas.origin import Origin
 from schemas.reasons import Reason, Stage
 
@@ -24,7 +25,8 @@ class DeadLetter:
     """One refused event with everything that a replay needs. Times are ms since the epoch.
 
     `origin` is None at the gateway, where the dead letter's own coordinate is the origin. `request`
-    is the JSON of the request part it came with, without its events.
+    is the JSON of the request part it came with, without its events. A `partition_key` above
+    `PARTITION_KEY_BYTES` is not written; `schemas.ids.partition_key` finds it in `original` again.
     """
 
     stage: Stage
@@ -65,8 +67,9 @@ class DeadLetter:
                 "occurrence": self.occurrence,
                 "original": self.original,
                 "request": self.request.decode("utf-8", "replace"),
-                "chunk_headers": self.chunk_headers,
-                "partition_key": self.partition_key,
+                # Kafka knows headers without a value.
+                "chunk_headers": {name: value or b"" for name, value in self.chunk_headers.items()},
+                "partition_key": self.partition_key if len(self.partition_key) <= PARTITION_KEY_BYTES else b"",
                 "project": self.project,
                 "environment": self.environment,
                 "key_id": self.key_id,

@@ -59,6 +59,10 @@ CHUNK_BYTES: Final = 512 * KIB
 ENVELOPE_BYTES: Final = 17 * MIB
 """`max.message.bytes` of dead-letter and specs topics, and `max_request_size` of their producers."""
 
+PARTITION_KEY_BYTES: Final = 64 * KIB
+"""What decides an event's partition, in its dead letter. A longer one is left out, so that the envelope
+fits: it may be the whole event, and `schemas.ids.partition_key` finds it in the event again."""
+
 SPECS_BYTES: Final = 16 * MIB
 """A config specs document; above: refused when it is pushed."""
 
