@@ -26,9 +26,9 @@ from ops.stack.local import environment_of, why_not_ready
 from schemas import chunk
 from schemas.topics import EVENTS_RAW
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 BY_DEVICE = {read.name for read in READS if read.by_device}
 MakeSettings = Callable[..., Settings]
 
@@ -84,7 +84,6 @@ def test_every_event_of_a_real_sdk_lands_exactly_once_and_a_second_run_counts_it
     assert runs[0] != runs[1]
 
 
-@pytest.mark.timeout(400)
 async def test_a_killed_demo_leaves_nothing_behind_and_all_it_was_answered_for_lands_once(stack_settings: MakeSettings):
     """SIGKILL in the middle, start again: what is in the log, and so all that was acknowledged, lands exactly once."""
     settings = stack_settings()
@@ -116,7 +115,6 @@ async def test_a_killed_demo_leaves_nothing_behind_and_all_it_was_answered_for_l
     assert programs_of(summary["run"]) == []
 
 
-@pytest.mark.timeout(400)
 async def test_each_part_is_killed_once_while_the_sdk_sends_and_every_event_lands_once(stack_settings: MakeSettings):
     """The stack starts again what dies, the SDK sends again what was not answered, and nothing is lost or doubled."""
     settings = stack_settings()
