@@ -70,7 +70,7 @@ class ClaimsIndex:
     def __init__(self, window_ms: int) -> None:
         self._window_ms = window_ms
         self._owner: dict[bytes, int] = {}
-        self._append_ms: dict[int, int] = {}
+        self._entries: dict[int, Entry] = {}
         self._in_order: deque[Entry] = deque()
 
     def __len__(self) -> int:
@@ -84,24 +84,39 @@ class ClaimsIndex:
             index._claim(entry, _split(entry.ids))
         return index
 
-    def copies(self, offset: int, append_ms: int, ids: Sequence[bytes]) -> set[int]:
-        """Judge the events of one record; return the places of those that are copies. Changes nothing.
+    def copies(self, offset: int, append_ms: int, ids: Sequence[bytes]) -> dict[int, int]:
+        """Judge the events of one record; return {place: offset of the owner} of the copies. Changes nothing.
 
         An id that nobody owns, or that this very record owns, goes on; one that is repeated inside
         the record, or that another record owns and has not outlived, is a copy.
         """
         different = set(ids)
         if len(different) == len(ids) and self._owner.keys().isdisjoint(different):
-            return set()
-        found = set()
+            return {}
+        found = {}
         seen: set[bytes] = set()
         for place, event_id in enumerate(ids):
             owner = self._owner.get(event_id)
-            is_held = owner is not None and owner != offset and self._holds(owner, append_ms)
-            if is_held or event_id in seen:
-                found.add(place)
+            if owner is not None and owner != offset and self._holds(owner, append_ms):
+                found[place] = owner
+            elif event_id in seen:
+                found[place] = offset
             seen.add(event_id)
         return found
+
+    def place_of(self, owner: int, event_id: bytes, expected: int = 0) -> int:
+        """Return where `event_id` stands among the ids that the record at `owner` claims.
+
+        `expected` is looked at first: copies of a whole request follow each other as their owners do.
+        """
+        ids = self._entries[owner].ids
+        at = expected * EVENT_ID_BYTES
+        if ids[at : at + EVENT_ID_BYTES] == event_id:
+            return expected
+        at = ids.index(event_id)
+        while at % EVENT_ID_BYTES:
+            at = ids.index(event_id, at + 1)
+        return at // EVENT_ID_BYTES
 
     def claim(self, offset: int, append_ms: int, ids: Sequence[bytes]) -> None:
         """Make the record at `offset` the owner of `ids`, which `copies` let through."""
@@ -116,17 +131,17 @@ class ClaimsIndex:
             for event_id in _split(entry.ids):
                 if self._owner.get(event_id) == entry.offset:
                     del self._owner[event_id]
-            self._append_ms.pop(entry.offset, None)
+            self._entries.pop(entry.offset, None)
             gone.append(entry.offset)
         return gone
 
     def _holds(self, owner: int, append_ms: int) -> bool:
-        return append_ms - self._append_ms[owner] <= self._window_ms
+        return append_ms - self._entries[owner].append_ms <= self._window_ms
 
     def _claim(self, entry: Entry, ids: Sequence[bytes]) -> None:
         owners = self._owner
-        known = entry.offset in self._append_ms
-        self._append_ms[entry.offset] = entry.append_ms
+        known = entry.offset in self._entries
+        self._entries[entry.offset] = entry
         for event_id in ids:
             owner = owners.get(event_id)
             if owner is None or not self._holds(owner, entry.append_ms):

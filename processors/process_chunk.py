@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from processors.chunk_ledger import outcome_of_whole, outcomes
 from processors.claims import ClaimsIndex
 from processors.map_event import EventMapper, Mapped, Rejected, RequestContext
 from schemas import chunk
@@ -42,6 +43,8 @@ class Processed:
     """Records that go on, each with its packed origin."""
     dead: list[DeadLetter] = field(default_factory=list)
     claimed: list[bytes] = field(default_factory=list)
+    ledger: bytes = b""
+    """What the ledger says of the record."""
 
 
 class _Read(msgspec.Struct, gc=False):
@@ -88,6 +91,7 @@ def process(record: SourceRecord, index: ClaimsIndex, mapper: EventMapper, now_m
             done.dead.append(_dead(item, position, record, rejected.reason, rejected.message, now_ms))
         except Exception as error:  # noqa: BLE001 - one event of ours to mend must not stop a partition
             done.dead.append(_dead(item, position, record, Reason.UNEXPECTED_ERROR, repr(error), now_ms))
+    done.ledger = outcomes(record.offset, parts, ids, copies, claimed, done.dead, index)
     return done
 
 
@@ -129,7 +133,7 @@ def _whole(record: SourceRecord, reason: Reason, message: str, now_ms: int) -> P
         origin=origin,
         chunk_headers=record.headers,
     )
-    return Processed(events=1, dead=[letter])
+    return Processed(events=1, dead=[letter], ledger=outcome_of_whole(record.headers, record.append_ms, reason))
 
 
 def _dead(item: _Read, position: int, record: SourceRecord, reason: Reason, message: str, now_ms: int) -> DeadLetter:

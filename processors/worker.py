@@ -1,8 +1,8 @@
 """The worker: chunks in, exposures and custom events out, each event id once.
 
 The order of things, which exactness rests on: decide and claim in one step without awaiting; send
-output, claim and dead letters in one flight; acknowledge the chunk when the broker has all of them;
-commit what is acknowledged, in order.
+output, claim, dead letters and ledger record in one flight; acknowledge the chunk when the broker
+has all of them; commit what is acknowledged, in order.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from processors.faust_measures import Guard, MeasuredTransport, NoFoldersApp, No
 from processors.map_event import EventMapper
 from processors.process_chunk import Processed, SourceRecord, process
 from processors.publish import Flight, Publisher
-from schemas import avro, topics
+from schemas import avro, ledger, topics
 from schemas.kafka import KafkaConnection
 from schemas.logs import LogReader
 from schemas.metrics import WorkerMetrics
@@ -223,6 +223,7 @@ class Worker:
         self._emit(flight, partition, done)
         index.claim(offset, append_ms, done.claimed)
         flight.add(CLAIMS_CHANGELOG, partition, entry_key(partition, offset), encode_entry(append_ms, done.claimed))
+        flight.add(topics.LEDGER, partition, ledger.key_of(self._log, partition, offset), done.ledger)
         for gone in index.expire(append_ms):
             flight.add(CLAIMS_CHANGELOG, partition, entry_key(partition, gone), None)
         flight.sources.append(event)

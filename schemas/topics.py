@@ -11,6 +11,7 @@ CUSTOM_EVENTS: Final = "custom_events"
 DLQ_INGEST: Final = "dlq.ingest"
 DLQ_WORKER: Final = "dlq.worker"
 DLQ_LANDER: Final = "dlq.lander"
+LEDGER: Final = "ledger"
 CONFIG_SPECS: Final = "config.specs"
 KEYS: Final = "keys"
 LOGS: Final = "logs"
@@ -20,6 +21,12 @@ WORKER_APP_ID: Final = "headrace-worker"
 CLAIMS_TABLE: Final = "claims"
 CLAIMS_CHANGELOG: Final = f"{WORKER_APP_ID}-{CLAIMS_TABLE}-changelog"
 LANDER_GROUP: Final = "headrace-lander"
+
+RAW_DAYS: Final = 7
+"""How long `events.raw` is kept: at least three claims windows."""
+
+LEDGER_DAYS: Final = 2 * RAW_DAYS
+"""How long the ledger is kept: longer than the chunks it speaks of."""
 
 _DAY_MS: Final = 24 * 3600 * 1000
 
@@ -38,17 +45,21 @@ def _kept(days: int) -> dict[str, str]:
 
 
 _COMPACT: Final = {"cleanup.policy": "compact"}
+_COMPACT_AND_DELETE: Final = {"cleanup.policy": "compact,delete"}
 _LARGE: Final = {"max.message.bytes": str(ENVELOPE_BYTES)}
 _FOREVER: Final = {"cleanup.policy": "delete", "retention.ms": "-1", **_LARGE}
 
 TOPICS: Final[tuple[Topic, ...]] = (
     # The claims window and the offsets' lack of holes both rest on these settings.
-    Topic(EVENTS_RAW, True, {**_kept(7), "message.timestamp.type": "LogAppendTime"}),
+    Topic(EVENTS_RAW, True, {**_kept(RAW_DAYS), "message.timestamp.type": "LogAppendTime"}),
     Topic(EXPOSURES, True, _kept(3)),
     Topic(CUSTOM_EVENTS, True, _kept(3)),
     Topic(DLQ_INGEST, True, _FOREVER),
     Topic(DLQ_WORKER, True, _FOREVER),
     Topic(DLQ_LANDER, True, _FOREVER),
+    # Compacted, because what is read again is written again; deleted, because 750 chunks a second are
+    # 5 GB a day. By the broker's clock, so that a time finds a chunk's record behind its chunk.
+    Topic(LEDGER, True, {**_kept(LEDGER_DAYS), **_COMPACT_AND_DELETE, "message.timestamp.type": "LogAppendTime"}),
     # Faust declares the same; made here so that it exists before the first worker.
     Topic(CLAIMS_CHANGELOG, True, _COMPACT),
     Topic(CONFIG_SPECS, False, {**_COMPACT, **_LARGE}),

@@ -23,12 +23,12 @@ from support.ports import free_port_block
 from support.waiting import until
 
 from ops.topics import ensure_topics
-from schemas import avro, chunk
+from schemas import avro, chunk, ledger
 from schemas.ids import EventIds, partition_key, partition_of
 from schemas.kafka import PRODUCER, KafkaConnection
 from schemas.origin import Origin
 from schemas.reasons import Reason
-from schemas.topics import CUSTOM_EVENTS, DLQ_WORKER, EVENTS_RAW, EXPOSURES, SCHEMAS
+from schemas.topics import CUSTOM_EVENTS, DLQ_WORKER, EVENTS_RAW, EXPOSURES, LEDGER, SCHEMAS
 
 PARTITIONS = 4
 SENDER = {"sdkType": "py-server", "sdkVersion": "1", "sessionID": "one-process"}
@@ -212,6 +212,23 @@ async def test_a_worker_that_is_killed_again_and_again_loses_nothing_and_gives_e
     assert code == 0
     assert set(found) == {event_id(event) for event in sent}, "lost, or made up"
     assert {i: o for i, o in found.items() if len(o) > 1} == {}, "landed twice"
+    await assert_ledger_tells(own_broker, {origin for origins in found.values() for origin in origins})
+
+
+async def assert_ledger_tells(connection: KafkaConnection, emitted: set[Origin]) -> None:
+    """Every chunk has a record, the same however often it was written, that names all but what was emitted."""
+    written: dict[bytes, set[bytes]] = defaultdict(set)
+    for record in await read_all(connection, LEDGER):
+        written[record.key].add(record.value)
+    assert {key.hex(): values for key, values in written.items() if len(values) > 1} == {}
+    raw = await read_all(connection, EVENTS_RAW)
+    assert set(written) == {ledger.key_of(1, record.partition, record.offset) for record in raw}
+    expected = set()
+    for key, values in written.items():
+        told = ledger.decode(values.pop())
+        silent = {index for run in (*told.copies, *told.dead) for index in range(run.first, run.first + run.count)}
+        expected |= {Origin(*ledger.coordinate_of(key), index) for index in set(range(told.events)) - silent}
+    assert expected == emitted
 
 
 async def test_bad_records_are_dead_letters_and_stop_nothing(own_broker: KafkaConnection, tmp_path: Path):

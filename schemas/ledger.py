@@ -1,0 +1,192 @@
+"""The record of the topic `ledger`: what became of each event of one record of `events.raw`.
+
+It names what arrived by runs, and then only what did not go on: whatever stands in a run and in no
+outcome was emitted. So it costs nothing per event, and a record that is read again gives the same.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+import msgspec
+
+from schemas.chunk import COUNT_HEADER, RequestPart
+from schemas.limits import CHUNK_EVENTS, TIME_MS
+
+VERSION: Final = 1
+
+MINUTE_MS: Final = 60_000
+
+_KEY: Final = struct.Struct(">BIQ")
+_MINUTES: Final = TIME_MS // MINUTE_MS
+
+
+class LedgerError(Exception):
+    """A record of the ledger is not one that this code can read; what it says must not be guessed."""
+
+
+class Run(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Events that stand together in the chunk, of one key and one minute of receipt.
+
+    `minute` counts from the epoch by the gateway's clock. Requests that follow each other with the
+    same four are one run. A run begins where the one before ends.
+    """
+
+    project: str
+    environment: str
+    key_id: str
+    minute: int
+    events: int
+
+
+class Copies(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """`count` events from index `first` on that another origin owns.
+
+    The owners follow each other too: they stand `back` records before this one (0: in this one), and
+    the first is at `place` among the events that their record emitted or dead-lettered.
+    """
+
+    first: int
+    count: int
+    back: int
+    place: int
+
+
+class Dead(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """`count` events from index `first` on that wait in `dlq.worker`; `reason` is a `Reason`."""
+
+    first: int
+    count: int
+    reason: str
+
+
+class LedgerRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What became of one chunk. Later versions may add fields at the end, never change these."""
+
+    version: int
+    runs: list[Run]
+    copies: list[Copies]
+    dead: list[Dead]
+
+    @property
+    def events(self) -> int:
+        """How many events the chunk holds."""
+        return sum(run.events for run in self.runs)
+
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(LedgerRecord).decode
+
+
+def key_of(log: int, partition: int, offset: int) -> bytes:
+    """Return the record's key: the first bytes of the packed origins of the chunk's events."""
+    return _KEY.pack(log, partition, offset)
+
+
+def coordinate_of(key: bytes) -> tuple[int, int, int]:
+    """Return (log, partition, offset). Raises LedgerError."""
+    if len(key) != _KEY.size:
+        raise LedgerError(f"the key {key.hex()} is not that of a chunk")
+    log, partition, offset = _KEY.unpack(key)
+    return log, partition, offset
+
+
+def minute_of(received_at_ms: int) -> int:
+    """Return the minute of receipt; 0 for what no clock of a gateway can have said."""
+    minute = received_at_ms // MINUTE_MS
+    return minute if 0 <= minute <= _MINUTES else 0
+
+
+def encode(runs: list[Run], copies: list[Copies], dead: list[Dead]) -> bytes:
+    """Return the record's value."""
+    return _encode(LedgerRecord(VERSION, runs, copies, dead))
+
+
+def decode(value: bytes) -> LedgerRecord:
+    """Read a record's value. Raises LedgerError."""
+    try:
+        record = _decode(value)
+    except msgspec.MsgspecError as error:
+        raise LedgerError(f"a ledger record cannot be read: {error}") from error
+    if record.version != VERSION:
+        raise LedgerError(f"a ledger record has version {record.version}, this code knows {VERSION}")
+    return record
+
+
+def runs_of(parts: Iterable[RequestPart]) -> list[Run]:
+    """Return the runs of a chunk's requests, in its order."""
+    runs: list[Run] = []
+    last: RequestPart | None = None
+    minute = begins_ms = ends_ms = count = 0
+    for part in parts:
+        received_at_ms = part.received_at
+        if (
+            last is not None
+            and begins_ms <= received_at_ms < ends_ms
+            and part.key_id == last.key_id
+            and part.environment == last.environment
+            and part.project == last.project
+        ):
+            count += len(part.events)
+            continue
+        if last is not None and count:
+            runs.append(Run(last.project, last.environment, last.key_id, minute, count))
+        last, count, minute = part, len(part.events), minute_of(received_at_ms)
+        begins_ms, ends_ms = minute * MINUTE_MS, (minute + 1) * MINUTE_MS
+    if last is not None and count:
+        runs.append(Run(last.project, last.environment, last.key_id, minute, count))
+    return runs
+
+
+def run_of_unreadable(headers: Mapping[str, bytes], append_ms: int) -> Run:
+    """Return the one run of a record that is no chunk: as many events as its header says, else one.
+
+    Nobody knows whose they are, and the broker's clock says when they came.
+    """
+    count = headers.get(COUNT_HEADER, b"")
+    said = int(count) if count.isdigit() and len(count) <= len(str(CHUNK_EVENTS)) else 0
+    return Run("", "", "", minute_of(append_ms), said if 0 < said <= CHUNK_EVENTS else 1)
+
+
+def copies_of(offset: int, owners: Iterable[tuple[int, int, int]]) -> list[Copies]:
+    """Join (index, owner's offset, owner's place) of a chunk's copies, in index order."""
+    joined: list[Copies] = []
+    first = count = back = place = 0
+    for index, owner, at in owners:
+        if count and index == first + count and offset - owner == back and at == place + count:
+            count += 1
+            continue
+        if count:
+            joined.append(Copies(first, count, back, place))
+        first, count, back, place = index, 1, offset - owner, at
+    if count:
+        joined.append(Copies(first, count, back, place))
+    return joined
+
+
+def dead_of(letters: Iterable[tuple[int, str]]) -> list[Dead]:
+    """Join (index, reason) of a chunk's dead letters, in index order."""
+    joined: list[Dead] = []
+    for index, reason in letters:
+        last = joined[-1] if joined else None
+        if last is not None and last.first + last.count == index and last.reason == reason:
+            joined[-1] = Dead(last.first, last.count + 1, reason)
+        else:
+            joined.append(Dead(index, 1, reason))
+    return joined
+
+
+def index_of_place(owner: LedgerRecord, place: int) -> int:
+    """Return the index of the event that is at `place` of what its record emitted or dead-lettered.
+
+    `owner` is the ledger record of the copies' owner. Raises LedgerError when it has no such place.
+    """
+    for index, at in enumerate(_not_copies(owner)):
+        if index == place:
+            return at
+    raise LedgerError(f"no event of the owner stands at place {place}")
+
+
+def _not_copies(record: LedgerRecord) -> Iterator[int]:
+    copied = {index for run in record.copies for index in range(run.first, run.first + run.count)}
+    return (index for index in range(record.events) if index not in copied)

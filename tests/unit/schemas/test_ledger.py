@@ -1,0 +1,82 @@
+"""The ledger's record: small, exact, and never guessed at."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import ledger
+from schemas.chunk import RequestPart
+from schemas.ledger import Copies, Dead, LedgerError, Run
+from schemas.limits import TIME_MS
+
+KEY = ("default", "production", "secret-0123456789")
+NOW_MS = 1_763_740_001_000
+
+
+def part(key: tuple[str, str, str], received_at_ms: int, events: int) -> RequestPart:
+    return RequestPart(*key, "r", received_at_ms, events=[msgspec.Raw(b"{}")] * events)
+
+
+def test_an_ordinary_part_of_a_chunk_takes_60_bytes_at_the_most_whatever_it_holds():
+    one, thousand = (ledger.encode(ledger.runs_of([part(KEY, NOW_MS, events)]), [], []) for events in (1, 1_000))
+    assert len(one) <= len(thousand) <= 60
+
+
+def test_requests_of_one_key_and_minute_that_follow_each_other_are_one_run():
+    other = ("default", "production", "client-0123456789")
+    minute = NOW_MS // 60_000
+    last_ms = minute * 60_000 + 59_999
+    sent = [(KEY, NOW_MS, 2), (KEY, last_ms, 3), (other, NOW_MS, 1), (KEY, NOW_MS, 4), (KEY, last_ms + 1, 5)]
+    found = ledger.runs_of([part(*each) for each in sent])
+    assert found == [Run(*KEY, minute, 5), Run(*other, minute, 1), Run(*KEY, minute, 4), Run(*KEY, minute + 1, 5)]
+    assert ledger.runs_of([part(KEY, NOW_MS, 0), part(other, NOW_MS, 0)]) == []
+
+
+@pytest.mark.parametrize("received_at_ms", [-1, TIME_MS + 60_000, 2**63, 2**200])
+def test_a_time_that_no_clock_can_mean_stops_nothing(received_at_ms: int):
+    (run,) = ledger.decode(ledger.encode(ledger.runs_of([part(KEY, received_at_ms, 1)]), [], [])).runs
+    assert run.minute == 0
+
+
+def test_copies_of_a_whole_request_are_one_entry():
+    owners = [(index, 90, index + 5) for index in range(50)]
+    assert ledger.copies_of(100, owners) == [Copies(0, 50, 10, 5)]
+
+
+def test_the_key_is_the_beginning_of_its_events_origins_and_comes_back():
+    key = ledger.key_of(3, 2, 2**40)
+    assert ledger.coordinate_of(key) == (3, 2, 2**40)
+    with pytest.raises(LedgerError):
+        ledger.coordinate_of(key + b"\x00")
+
+
+@pytest.mark.parametrize("value", [b"", b"\xff", b"\x94\x01\x90\x90", msgspec.msgpack.encode([2, [], [], []])])
+def test_what_is_no_record_of_this_version_is_refused(value: bytes):
+    with pytest.raises(LedgerError):
+        ledger.decode(value)
+
+
+def test_a_field_that_a_later_writer_adds_at_the_end_disturbs_no_reader():
+    value = msgspec.msgpack.encode([1, [[*KEY, 5, 2]], [], [], "more"])
+    assert ledger.decode(value).runs == [Run(*KEY, 5, 2)]
+
+
+owners = st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.integers(0, 4)), max_size=40)
+
+
+@given(owners)
+def test_joining_loses_nothing(choices: list[tuple[bool, int, int]]):
+    """Copies and dead letters, spread out again, are what was joined."""
+    copies = [(index, 9 - back, place) for index, (is_copy, back, place) in enumerate(choices) if is_copy]
+    dead = [(index, f"reason-{back}") for index, (is_copy, back, _) in enumerate(choices) if not is_copy]
+    record = ledger.decode(ledger.encode([], ledger.copies_of(9, copies), ledger.dead_of(dead)))
+    assert [(run.first + n, 9 - run.back, run.place + n) for run in record.copies for n in range(run.count)] == copies
+    assert [(run.first + n, run.reason) for run in record.dead for n in range(run.count)] == dead
+
+
+def test_the_place_among_what_a_record_claims_leads_to_the_index_of_the_owner():
+    owner = ledger.LedgerRecord(1, [Run(*KEY, 1, 5)], [Copies(1, 2, 1, 0)], [Dead(3, 1, "invalid_time")])
+    assert [ledger.index_of_place(owner, place) for place in range(3)] == [0, 3, 4]
+    with pytest.raises(LedgerError):
+        ledger.index_of_place(owner, 3)
