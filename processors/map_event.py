@@ -9,10 +9,11 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from processors.event_time import EventTime, InvalidTimeError, judge
+from processors.event_time import EventTime, InvalidTimeError, clamp, judge
 from processors.unit import Ids, ids_of, unit_of
 from schemas import avro
 from schemas.chunk import RequestPart
+from schemas.limits import KIB, RECORD_BYTES
 from schemas.reasons import Reason
 from schemas.specs import Entity
 from schemas.topics import CUSTOM_EVENTS, EXPOSURES
@@ -26,6 +27,8 @@ _EXPOSURE_OF: Final = {
 _NO_PARENT: Final = bytes(16)
 _ABSENT: Final = (b"", b"null")
 _DECISIONS_KEPT: Final = 50_000
+_METADATA_KEPT_BYTES: Final = 2 * KIB
+"""Metadata of a decision that is kept; senders decide how much theirs is."""
 
 _vocabulary: Final = avro.Vocabulary()
 _decode_user: Final = msgspec.json.Decoder(User).decode
@@ -130,22 +133,34 @@ class EventMapper:
             own_columns = (_vocabulary.string(name), _value(event.value))
         else:
             topic, frame = EXPOSURES, avro.EXPOSURE.frame
-            decision = self._decision(context.part.project, section, _exposure_of(raw_metadata))
+            decision = self._decision(context.part.project, section, raw_metadata)
             unit = unit_of(ids, decision.id_type)
             own_columns = (_NO_PARENT, decision.columns)
         columns = _common(event, raw_user, raw_metadata, time, user, ids, unit)
         # Joined once: each concatenation on the way would copy the whole record.
         value = b"".join((frame, event_id, avro.varint(index), b"\x00", context.block, *columns, *own_columns))
-        return Mapped(topic, unit[1].encode("utf-8", "replace"), value)
+        key = unit[1].encode("utf-8", "replace")
+        if len(key) + len(value) > RECORD_BYTES:
+            message = f"its record has {len(key) + len(value)} bytes, since it repeats ids; the limit is {RECORD_BYTES}"
+            raise Rejected(Reason.EVENT_TOO_LARGE, message)
+        return Mapped(topic, key, value)
 
-    def _decision(self, project: str, section: str, shown: ExposureMetadata) -> Decision:
+    @property
+    def decisions_kept(self) -> int:
+        """How many encoded decisions are in memory."""
+        return len(self._decisions)
+
+    def _decision(self, project: str, section: str, raw_metadata: bytes) -> Decision:
+        shown = _exposure_of(raw_metadata)
         if self._entities.revision != self._revision or len(self._decisions) > _DECISIONS_KEPT:
             self._decisions.clear()
             self._revision = self._entities.revision
         key = (project, section, shown)
         decision = self._decisions.get(key)
         if decision is None:
-            decision = self._decisions[key] = self._decide(project, section, shown)
+            decision = self._decide(project, section, shown)
+            if len(raw_metadata) <= _METADATA_KEPT_BYTES:
+                self._decisions[key] = decision
         return decision
 
     def _decide(self, project: str, section: str, shown: ExposureMetadata) -> Decision:
@@ -271,6 +286,8 @@ def _value(value: object) -> bytes:
 
 def _stamped_ms(text: str) -> int | None:
     try:
-        return int(float(text)) if text else None
+        moment_ms = int(float(text)) if text else None
     except (ValueError, OverflowError):
         return None
+    # Beyond what the store can hold it is no time of a config, and beyond 64 bits no record.
+    return moment_ms if moment_ms is not None and clamp(moment_ms) == moment_ms else None

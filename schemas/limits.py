@@ -56,6 +56,10 @@ CHUNK_EVENTS: Final = 1_000
 CHUNK_BYTES: Final = 512 * KIB
 """Event bytes in one record of `events.raw`; a chunk of a single event may exceed it."""
 
+RECORD_BYTES: Final = 1_000 * KIB
+"""Key and value of a record of a public topic, of which brokers take 1 MiB unless told otherwise. An id
+that is almost all of a large event stands in the record five times; above: dead letter."""
+
 ENVELOPE_BYTES: Final = 17 * MIB
 """`max.message.bytes` of dead-letter and specs topics, and `max_request_size` of their producers."""
 

@@ -1,0 +1,91 @@
+"""From an event to its record: extreme values cost no event, and no record is more than a broker takes."""
+
+from typing import Any
+
+import msgspec
+import orjson
+import pytest
+
+from processors.entities import NewestSpecs
+from processors.map_event import EventMapper, Mapped, Rejected, RequestContext
+from schemas import avro
+from schemas.chunk import RequestPart
+from schemas.limits import EVENT_BYTES, RECORD_BYTES
+from schemas.reasons import Reason
+from schemas.wire import Event
+
+RECEIVED_MS = 1_763_740_001_000
+
+
+def map_one(event: dict[str, Any] | bytes, mapper: EventMapper | None = None) -> Mapped:
+    part = RequestPart("p", "e", "k", "r", RECEIVED_MS)
+    decoded = msgspec.json.decode(event if isinstance(event, bytes) else orjson.dumps(event), type=Event)
+    return (mapper or EventMapper(NewestSpecs())).map(decoded, bytes(16), 0, RequestContext(part, 1, 2, 3))
+
+
+def gate_of(**metadata: Any) -> dict[str, Any]:
+    return {"eventName": "statsig::gate_exposure", "time": RECEIVED_MS, "metadata": {"gate": "g"} | metadata}
+
+
+def exposure_row(mapped: Mapped) -> dict[str, Any]:
+    return avro.EXPOSURE.decode(avro.unframe(mapped.value)[1])
+
+
+@pytest.mark.parametrize(
+    ("lcut", "stamped_ms"),
+    [
+        (1_763_730_000_000, 1_763_730_000_000),
+        ("1763730000000.5", 1_763_730_000_000),
+        (10_413_791_999_999, 10_413_791_999_999),
+        (10_413_792_000_000, None),
+        (2**63 - 1, None),
+        ("9223372036854775808", None),
+        (1e300, None),
+        ("-1e25", None),
+        ("nan", None),
+        ("inf", None),
+        ("soon", None),
+    ],
+)
+def test_a_config_time_that_no_clock_shows_costs_the_time_and_not_the_exposure(lcut: object, stamped_ms: int | None):
+    assert exposure_row(map_one(gate_of(lcut=lcut)))["stamped_time"] == stamped_ms
+
+
+def long_id_of(pad: int) -> dict[str, Any]:
+    """An event below the limit, whose record has the bytes of its device's id five times."""
+    user = {"customIDs": {"stableID": "d" * 204_000}}
+    return {"eventName": "purchase", "time": RECEIVED_MS, "user": user, "metadata": {"pad": "x" * pad}}
+
+
+def size_of(mapped: Mapped) -> int:
+    return len(mapped.key) + len(mapped.value)
+
+
+@pytest.mark.parametrize(("over", "accepted"), [(-1, True), (0, True), (1, False)])
+def test_a_record_that_a_broker_does_not_take_is_a_dead_letter(over: int, accepted: bool):
+    """One that is sent is refused, and the worker comes back to it for ever."""
+    event = long_id_of(100 + RECORD_BYTES + over - size_of(map_one(long_id_of(100))))
+    assert len(orjson.dumps(event)) <= EVENT_BYTES
+    if accepted:
+        assert size_of(map_one(event)) == RECORD_BYTES + over
+        return
+    with pytest.raises(Rejected) as rejected:
+        map_one(event)
+    assert rejected.value.reason is Reason.EVENT_TOO_LARGE
+
+
+@pytest.mark.parametrize("field", ["value", "metadata"])
+def test_the_largest_event_fits_unless_its_ids_make_it_large(field: str):
+    text = "x" * (EVENT_BYTES - 100)
+    event = {"eventName": "purchase", "time": RECEIVED_MS, field: text if field == "value" else {"a": text}}
+    assert size_of(map_one(event)) <= RECORD_BYTES
+
+
+def test_large_decisions_are_not_kept_in_memory():
+    """Senders decide what stands in metadata; fifty thousand times 250 KiB would be all memory there is."""
+    mapper = EventMapper(NewestSpecs())
+    small, large = gate_of(ruleID="r"), gate_of(ruleID="r", lcut="x" * 10_000)
+    assert exposure_row(map_one(large, mapper))["rule_id"] == "r"
+    assert mapper.decisions_kept == 0
+    assert map_one(small, mapper).value == map_one(small, mapper).value
+    assert mapper.decisions_kept == 1
