@@ -174,8 +174,12 @@ def utf8(text: bytes) -> bytes:
     return _LAST[size << 1] + text if size < _ONE_LOOKUP else varint(size) + text
 
 
+LONGEST_WORD: Final = 200
+"""Characters of a string that a vocabulary keeps; senders decide how long theirs are."""
+
+
 class Vocabulary:
-    """Encodes strings that repeat (tiers, versions, countries) once each."""
+    """Encodes strings that repeat (tiers, versions, countries) once each, unless they are long."""
 
     def __init__(self, kept: int = 10_000) -> None:
         self._encoded: dict[str, bytes] = {}
@@ -185,9 +189,11 @@ class Vocabulary:
         """Encode a string, from memory where it was met before."""
         encoded = self._encoded.get(text)
         if encoded is None:
-            if len(self._encoded) >= self._kept:
-                self._encoded.clear()
-            encoded = self._encoded[text] = string(text)
+            encoded = string(text)
+            if len(text) <= LONGEST_WORD:
+                if len(self._encoded) >= self._kept:
+                    self._encoded.clear()
+                self._encoded[text] = encoded
         return encoded
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.landing import custom_event_at, exposure_at
 
 from processors.landing.tables import LANDINGS, store_type
-from schemas.avro import CUSTOM_EVENT, EXPOSURE, FRAME_BYTES, Container, varint
+from schemas.avro import CUSTOM_EVENT, EXPOSURE, FRAME_BYTES, LONGEST_WORD, Container, Vocabulary, string, varint
 from schemas.ids import EVENT_ID_BYTES
 from schemas.origin import Origin
 
@@ -71,3 +71,12 @@ def test_the_event_id_and_then_the_origin_stand_at_the_beginning_of_a_record(lan
 def test_a_type_that_no_column_has_is_refused():
     with pytest.raises(ValueError, match="no column type"):
         store_type({"type": "array", "items": "string"})
+
+
+def test_a_vocabulary_keeps_common_words_and_no_long_ones():
+    """Ten thousand event names of 250 KiB each would be all of a worker's memory."""
+    vocabulary = Vocabulary(kept=2)
+    texts = ["purchase", "x" * LONGEST_WORD, "x" * (LONGEST_WORD + 1), "\ud800", "purchase"]
+    assert [vocabulary.string(text) for text in texts] == [string(text) for text in texts]
+    assert vocabulary.string("purchase") is vocabulary.string("purchase")
+    assert vocabulary.string(texts[2]) is not vocabulary.string(texts[2])
