@@ -32,7 +32,7 @@ class Record(Protocol):
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    headers: Sequence[tuple[str, bytes | None]]
 
 
 # Why a row must be looked up in the store, wherever its origin stands in the log: bits of
@@ -118,7 +118,7 @@ def read(records: Iterable[Record], landing: Landing, into: Batch) -> None:
         # What the worker writes has one header; everything else takes the slow path.
         if value is not None and len(headers) == 1:
             name, origin = headers[0]
-            if len(origin) == PACKED_BYTES and name == ORIGIN_HEADER:
+            if origin and len(origin) == PACKED_BYTES and name == ORIGIN_HEADER:
                 if origin[:_CHUNK_BYTES] != chunk:
                     chunk, chunk_columns = origin[:_CHUNK_BYTES], _chunk_columns(origin)
                     doubt = _doubt(origin, record.partition)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 from aiokafka import AIOKafkaProducer
 
@@ -15,11 +16,14 @@ from schemas.origin import HEADER as ORIGIN_HEADER
 from schemas.origin import PACKED_BYTES, Origin
 from schemas.reasons import Reason, Stage
 
+_ATTEMPT_DIGITS: Final = 9
+"""The envelope has 32 bits for it."""
+
 
 def dead_letter_of(rejected: Rejected, now_ms: int) -> DeadLetter:
     """Return the envelope of a record that cannot land; `original` is its value, frame included."""
     record: Record = rejected.record
-    headers = dict(record.headers)
+    headers = {name: content or b"" for name, content in record.headers}
     value = record.value or b""
     packed = headers.get(ORIGIN_HEADER, b"")
     framed = rejected.reason is not Reason.UNDECODABLE_RECORD and len(value) >= FRAME_BYTES + EVENT_ID_BYTES
@@ -44,7 +48,7 @@ def dead_letter_of(rejected: Rejected, now_ms: int) -> DeadLetter:
 
 
 def _attempt(header: bytes | None) -> int:
-    return int(header) if header is not None and header.isdigit() else 1
+    return int(header) if header is not None and header.isdigit() and len(header) <= _ATTEMPT_DIGITS else 1
 
 
 async def publish(producer: AIOKafkaProducer, rejected: Sequence[Rejected], now_ms: int) -> None:

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from support.landing import FakeRecord, custom_event_at, exposure_at, id_of, record_at
 
 from processors.landing.batch import ASTRAY, REPLAYED, Batch, read
+from processors.landing.dead_letters import dead_letter_of
 from processors.landing.tables import BY_TOPIC
-from schemas.avro import CUSTOM_EVENT
+from schemas.avro import CUSTOM_EVENT, DEAD_LETTER, unframe
 from schemas.origin import HEADER, Origin
 from schemas.reasons import Reason
 
@@ -52,6 +53,9 @@ def test_an_unknown_header_changes_nothing():
         (record_at(ORIGIN, value=b"\x01\x00\x00\x00\x01garbage"), "0x00"),
         (record_at(ORIGIN, value=b'{"a": 1}'), "0x00"),
         (record_at(ORIGIN, headers=()), "no header `origin`"),
+        (record_at(ORIGIN, headers=(("attempt", b"9" * 10),)), "no header `origin`"),
+        (record_at(ORIGIN, headers=((HEADER, None),)), "no header `origin`"),  # Kafka has headers without a value
+        (record_at(ORIGIN, headers=((HEADER, None), ("trace", None))), "no header `origin`"),
         (record_at(ORIGIN, headers=((HEADER, b"short"),)), "5 bytes, not 19"),
         (record_at(ORIGIN, headers=((HEADER, Origin(1, 3, 1_000, 8).pack()),)), "record's own origin"),
         (record_at(ORIGIN, headers=((HEADER, Origin(1, 3, 1_001, 7).pack()),)), "record's own origin"),
@@ -65,6 +69,8 @@ def test_what_cannot_be_read_is_rejected_with_the_reason(record: FakeRecord, mes
     assert message in rejected.message
     assert rejected.record is record
     assert not batch.rows
+    letter = DEAD_LETTER.decode(unframe(dead_letter_of(rejected, 5).encode())[1])
+    assert (letter["original"], letter["attempt"]) == (record.value or b"", 1)
 
 
 def test_a_framed_record_of_another_schema_is_left_to_the_registry():
