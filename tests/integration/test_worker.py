@@ -32,7 +32,7 @@ from schemas.topics import CUSTOM_EVENTS, DLQ_WORKER, EVENTS_RAW, EXPOSURES, LED
 
 PARTITIONS = 4
 SENDER = {"sdkType": "py-server", "sdkVersion": "1", "sessionID": "one-process"}
-PATIENCE_S = 60
+PATIENCE_S = 150
 
 pytestmark = pytest.mark.slow
 
