@@ -1,15 +1,10 @@
 """When an event happened: by the sender's clock, and by ours."""
 
 from datetime import UTC, datetime
-from typing import Final
 
 import msgspec
 
-from schemas.limits import FAR_FUTURE_MS, FAR_PAST_MS, TIME_MS
-
-# What DateTime64(3) can hold: 1900-01-01 to 2299-12-31.
-_STORE_MIN_MS: Final = -2_208_988_800_000
-_STORE_MAX_MS: Final = 10_413_791_999_999
+from schemas.limits import FAR_FUTURE_MS, FAR_PAST_MS, STORE_MAX_MS, STORE_MIN_MS, TIME_MS
 
 
 class InvalidTimeError(ValueError):
@@ -43,7 +38,7 @@ def judge(time: object, received_ms: int, client_ms: int) -> EventTime:
     event_ms = time if type(time) is int and -TIME_MS <= time <= TIME_MS else _read(time)
     corrected_ms = event_ms + received_ms - client_ms if client_ms else event_ms
     lateness_ms = received_ms - corrected_ms
-    if -FAR_FUTURE_MS <= lateness_ms <= FAR_PAST_MS and _STORE_MIN_MS <= event_ms <= _STORE_MAX_MS:
+    if -FAR_FUTURE_MS <= lateness_ms <= FAR_PAST_MS and STORE_MIN_MS <= event_ms <= STORE_MAX_MS:
         return EventTime(event_ms, event_ms, clamp(corrected_ms), "ok", lateness_ms)
     flag = "ok" if -FAR_FUTURE_MS <= lateness_ms <= FAR_PAST_MS else "past" if lateness_ms > 0 else "future"
     return EventTime(event_ms, clamp(event_ms), clamp(corrected_ms), flag, lateness_ms)
@@ -51,9 +46,9 @@ def judge(time: object, received_ms: int, client_ms: int) -> EventTime:
 
 def clamp(moment_ms: int) -> int:
     """Return the nearest moment that the store can hold."""
-    if _STORE_MIN_MS <= moment_ms <= _STORE_MAX_MS:
+    if STORE_MIN_MS <= moment_ms <= STORE_MAX_MS:
         return moment_ms
-    return _STORE_MIN_MS if moment_ms < _STORE_MIN_MS else _STORE_MAX_MS
+    return STORE_MIN_MS if moment_ms < STORE_MIN_MS else STORE_MAX_MS
 
 
 def _read(time: object) -> int:

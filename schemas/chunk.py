@@ -4,9 +4,12 @@ Chunks exist because a stream processor pays per message, whatever is in it. The
 the bytes that the SDK sent, so that ids, retries and replays can be judged on what was received.
 """
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
+
+from schemas.limits import CHUNK_EVENTS, STORE_MAX_MS, TIME_MS
 
 VERSION: Final = b"1"
 
@@ -31,11 +34,11 @@ class RequestPart(msgspec.Struct, omit_defaults=True):
     environment: str
     key_id: str
     request_id: str
-    received_at: int
-    client_time: int = 0
+    received_at: Annotated[int, Meta(ge=0, le=STORE_MAX_MS)]
+    client_time: Annotated[int, Meta(ge=0, le=TIME_MS)] = 0
     statsigMetadata: msgspec.Raw = msgspec.Raw(b"{}")
     idempotency_key: str = ""
-    occurrences: dict[int, int] = {}
+    occurrences: dict[int, Annotated[int, Meta(ge=0, lt=2**32)]] = {}
     ids: dict[int, str] = {}
     user_agent: str = ""
     ip: str = ""
@@ -58,8 +61,12 @@ def encode(chunk: Chunk) -> bytes:
 
 
 def decode(value: bytes) -> Chunk:
-    """Read a record's value. Raises msgspec.MsgspecError when it is not a chunk."""
-    return _decoder.decode(value)
+    """Read a record's value. Raises msgspec.MsgspecError when it is no chunk that a gateway writes."""
+    chunk = _decoder.decode(value)
+    events = sum([len(part.events) for part in chunk.requests])
+    if events > CHUNK_EVENTS:
+        raise msgspec.ValidationError(f"a chunk of {events} events; the limit is {CHUNK_EVENTS}")
+    return chunk
 
 
 def headers(events: int) -> Headers:

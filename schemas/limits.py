@@ -83,3 +83,7 @@ FAR_PAST_MS: Final = 30 * 24 * 3600 * 1000
 
 TIME_MS: Final = 8_640_000_000_000_000
 """Largest time, either way from the epoch, that a clock can mean (ECMA-262, "Time Values")."""
+
+STORE_MIN_MS: Final = -2_208_988_800_000
+STORE_MAX_MS: Final = 10_413_791_999_999
+"""What the store's DateTime64(3) can hold: 1900-01-01 to 2299-12-31."""

@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 
 from schemas import chunk
 from schemas.chunk import Chunk, RequestPart
+from schemas.limits import CHUNK_EVENTS, STORE_MAX_MS, TIME_MS
+
+PART = {"project": "p", "environment": "e", "key_id": "k", "request_id": "r", "received_at": 5}
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -47,6 +50,45 @@ def test_occurrences_and_ids_are_by_position():
 def test_what_is_no_chunk_is_refused(value: object):
     with pytest.raises(msgspec.MsgspecError):
         chunk.decode(value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "accepted"),
+    [
+        ({"received_at": -1}, False),
+        ({"received_at": 0}, True),
+        ({"received_at": STORE_MAX_MS}, True),
+        ({"received_at": STORE_MAX_MS + 1}, False),
+        ({"received_at": 2**70}, False),
+        ({"client_time": -1}, False),
+        ({"client_time": TIME_MS}, True),
+        ({"client_time": TIME_MS + 1}, False),
+        ({"occurrences": {0: -1}}, False),
+        ({"occurrences": {0: 2**32 - 1}}, True),
+        ({"occurrences": {0: 2**32}}, False),
+    ],
+)
+def test_numbers_that_no_gateway_writes_are_refused(fields: dict[str, Any], accepted: bool):
+    """An id or a record could not be made of them; the worker would end, and come back to them for ever."""
+    written = json.dumps({"requests": [{**PART, **fields, "events": [{}]}]}).encode()
+    if accepted:
+        assert len(chunk.decode(written).requests) == 1
+        return
+    with pytest.raises(msgspec.ValidationError):
+        chunk.decode(written)
+
+
+@pytest.mark.parametrize(("over", "accepted"), [(-1, True), (0, True), (1, False)])
+def test_a_chunk_with_more_events_than_a_gateway_puts_into_one_is_refused(over: int, accepted: bool):
+    """Its claims would not fit into the one record that they must be written as."""
+    written = json.dumps(
+        {"requests": [{**PART, "events": [{}]}, {**PART, "events": [{}] * (CHUNK_EVENTS + over - 1)}]}
+    ).encode()
+    if accepted:
+        assert sum(len(part.events) for part in chunk.decode(written).requests) == CHUNK_EVENTS + over
+        return
+    with pytest.raises(msgspec.ValidationError, match="the limit is"):
+        chunk.decode(written)
 
 
 def test_headers_tell_version_and_count():
