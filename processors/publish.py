@@ -36,7 +36,8 @@ class Flight:
         if batches[-1].append(timestamp=None, key=key, value=value, headers=headers or []) is None:
             batches.append(self._new_batch())
             # The first record of a batch is always taken, whatever its size.
-            assert batches[-1].append(timestamp=None, key=key, value=value, headers=headers or []) is not None
+            taken = batches[-1].append(timestamp=None, key=key, value=value, headers=headers or [])
+            assert taken is not None
         self.records += 1
 
 
