@@ -197,6 +197,8 @@ def _check_spec(path: str, spec: Json, condition_map: Json | None) -> None:
         if not isinstance(rule, dict):
             raise SpecsError(rule_path, "not an object")
         _check_fields(rule_path, rule, _RULE_FIELDS)
+        if not isinstance(rule.get("configDelegate"), str | None):
+            raise SpecsError(f"{rule_path}.configDelegate", "is not the name of an experiment")
         for number, condition in enumerate(rule["conditions"]):
             _check_condition(f"{rule_path}.conditions[{number}]", condition, condition_map)
 

@@ -181,3 +181,20 @@ def test_a_record_key_names_project_and_time():
     for key in (b"", b"{}", b"[]", b'{"project":"p","time":null}'):
         with pytest.raises(ValueError, match="not the key"):
             specs.read_record_key(key)
+
+
+@pytest.mark.parametrize("delegate", [["exp"], {"name": "exp"}, 7, True])
+def test_a_rule_that_delegates_to_no_name_is_refused_when_it_is_pushed(delegate: object):
+    """Later it would fail every SDK that asks for its specs."""
+    document = copy.deepcopy(V1)
+    document["layer_configs"][0]["rules"][0]["configDelegate"] = delegate
+    with pytest.raises(SpecsError) as refused:
+        parse(document)
+    assert refused.value.field == f"layer_configs.{document['layer_configs'][0]['name']}.rules[0].configDelegate"
+
+
+@pytest.mark.parametrize("delegate", [None, "", "exp"])
+def test_a_rule_may_delegate_to_an_experiment_or_to_none(delegate: object):
+    document = copy.deepcopy(V1)
+    document["layer_configs"][0]["rules"][0]["configDelegate"] = delegate
+    assert json.loads(parse(document).as_format("dcs-v2"))["has_updates"] is True
