@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from console import answers, experiments, openapi, pages, pipeline
 from console.config import ConsoleConfig
+from console.ledger import route as ledger_route
 from console.live import route as live_route
 from console.live.hub import Hub
 from console.live.replay import Replay
@@ -44,6 +45,7 @@ class Console:
             *live_route.routes(self._hub, Replay(config.kafka)),
             *experiments.routes(self._store),
             *pipeline.routes(self._store, self._log),
+            *ledger_route.routes(config.kafka, self._store),
         ]
         app = Starlette(routes=routes, exception_handlers=answers.HANDLERS)
         self.app: ASGIApp = Shield(app, config.allowed_hosts)

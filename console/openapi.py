@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from console.experiments import KINDS
+from console.ledger.balance import GAPS_LISTED, Flaw
 from console.live.filters import FIELDS
 from console.live.route import RECENT_MAX
 from console.sql.formats import FORMATS
@@ -62,6 +63,7 @@ _ARM: Final = _object(
     group=_TEXT, rule_id=_TEXT, value=_TEXT, allocated_experiment=_TEXT, **_COUNTED, **_SEEN
 )  # fmt: skip
 _ENTITY: Final = {"name": _TEXT, "kind": {"type": "string", "enum": list(KINDS)}, **_COUNTED, **_SEEN}
+_BALANCE: Final = dict.fromkeys(("accepted", "landed", "duplicate", "dead", "in_flight", "missing"), _COUNT)
 _LAG: Final = _object(records=_or_null(_COUNT), of=_TEXT, group=_TEXT)
 
 _SCHEMAS: Final[Json] = {
@@ -94,6 +96,31 @@ _SCHEMAS: Final[Json] = {
         config_versions=_array(_object(version=_TEXT, match=_TEXT, **_COUNTED, **_SEEN)),
         sdks=_array(_object(type=_TEXT, version=_TEXT, **_COUNTED, **_SEEN)),
         units_in_several_arms=_COUNT,
+    ),
+    "Ledger": _object(
+        at=_TIME,
+        window=_TEXT,
+        since=_TIME,
+        balanced={"type": "boolean"},
+        totals=_object(**_BALANCE),
+        dead_reasons={"type": "object", "additionalProperties": _COUNT},
+        flaws={"type": "object", "additionalProperties": _COUNT},
+        gaps=_array(
+            _object(
+                flaw={"type": "string", "enum": [flaw.value for flaw in Flaw]},
+                range={"type": "string", "description": "log/partition/offset/index, or index-index."},
+                log=_COUNT,
+                partition=_COUNT,
+                offset=_COUNT,
+                first_index=_COUNT,
+                last_index=_COUNT,
+                project=_or_null(_TEXT),
+                environment=_or_null(_TEXT),
+                key_id=_or_null(_TEXT),
+                minute=_or_null(_TIME),
+            )
+        ),
+        lines=_array(_object(project=_TEXT, environment=_TEXT, key_id=_TEXT, minute=_TIME, **_BALANCE)),
     ),
     "Pipeline": _object(
         at=_TIME,
@@ -214,6 +241,16 @@ DOCUMENT: Final[Json] = {
                     "200": _answer("Its arms, course in time, versions and SDKs.", _ref("ExperimentDetails")),
                     **_refusals(400, 404, 503),
                 },
+            }
+        },
+        "/api/ledger": {
+            "get": {
+                "summary": "Whether everything that was accepted is somewhere, once",
+                "description": "accepted = landed + duplicate + dead + in_flight + missing, per key and minute of "
+                f"receipt. At most {GAPS_LISTED:,} ranges that do not balance are named; `flaws` counts all their "
+                "events.",
+                "parameters": [_query("window", "How far back: 90m, 24h, 7d.", {"type": "string", "default": "1h"})],
+                "responses": {"200": _answer("The balance as it is now.", _ref("Ledger")), **_refusals(400, 503)},
             }
         },
         "/api/pipeline": {

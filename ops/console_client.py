@@ -50,12 +50,16 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
-def refused(status: int, body: bytes) -> NoReturn:
-    """Print what the console said, and exit: 1 for a refusal, 3 where a part behind it is missing."""
+def refused(status: int, body: bytes, bad_request: ExitCode = ExitCode.FAILED) -> NoReturn:
+    """Print what the console said, and exit: 1 for a refusal, 3 where a part behind it is missing.
+
+    `bad_request` is for a command whose 1 says something else than that it was asked wrongly.
+    """
     try:
         error = orjson.loads(body)["error"]
         message, remedy = str(error["message"]), str(error["remedy"])
     except (ValueError, KeyError, TypeError):
         message, remedy = f"the console answered {status}.", "See that HEADRACE_CONSOLE_URL is a Headrace console."
-    code = ExitCode.UNREACHABLE if status in (502, 503, 504) else ExitCode.FAILED
+    codes = dict.fromkeys((502, 503, 504), ExitCode.UNREACHABLE) | {400: bad_request}
+    code = codes.get(status, ExitCode.FAILED)
     fail(printable(message), printable(remedy), code)

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from schemas.chunk import COUNT_HEADER, RequestPart
-from schemas.limits import CHUNK_EVENTS, TIME_MS
+from schemas.limits import CHUNK_EVENTS, LEDGER_NAME_CHARS, TIME_MS
 
 VERSION: Final = 1
 
@@ -130,12 +130,17 @@ def runs_of(parts: Iterable[RequestPart]) -> list[Run]:
             count += len(part.events)
             continue
         if last is not None and count:
-            runs.append(Run(last.project, last.environment, last.key_id, minute, count))
+            runs.append(_run(last, minute, count))
         last, count, minute = part, len(part.events), minute_of(received_at_ms)
         begins_ms, ends_ms = minute * MINUTE_MS, (minute + 1) * MINUTE_MS
     if last is not None and count:
-        runs.append(Run(last.project, last.environment, last.key_id, minute, count))
+        runs.append(_run(last, minute, count))
     return runs
+
+
+def _run(part: RequestPart, minute: int, events: int) -> Run:
+    end = LEDGER_NAME_CHARS
+    return Run(part.project[:end], part.environment[:end], part.key_id[:end], minute, events)
 
 
 def run_of_unreadable(headers: Mapping[str, bytes], append_ms: int) -> Run:

@@ -60,6 +60,10 @@ RECORD_BYTES: Final = 1_000 * KIB
 """Key and value of a record of a public topic, of which brokers take 1 MiB unless told otherwise. An id
 that is almost all of a large event stands in the record five times; above: dead letter."""
 
+LEDGER_NAME_CHARS: Final = 256
+"""Of a project, an environment or a key id in the ledger; the rest is cut off, so that nobody's chunk
+makes a ledger record that the broker refuses."""
+
 ENVELOPE_BYTES: Final = 17 * MIB
 """`max.message.bytes` of dead-letter and specs topics, and `max_request_size` of their producers."""
 

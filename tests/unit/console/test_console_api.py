@@ -103,6 +103,9 @@ async def test_every_answer_carries_the_security_headers(ask: httpx.AsyncClient,
         ("GET", "/api/experiments?kind=cat", 400, "unknown_kind"),
         ("GET", "/api/experiments?window=soon", 400, "unknown_window"),
         ("GET", "/api/experiments?sort=up", 400, "unknown_parameter"),
+        ("GET", "/api/ledger?since=1h", 400, "unknown_parameter"),
+        ("GET", "/api/ledger?window=soon", 400, "unknown_window"),
+        ("GET", "/api/ledger?window=8d", 400, "window_too_wide"),
         ("GET", "/api/exposures/stream?nam=x", 400, "unknown_parameter"),
         ("GET", "/api/exposures/stream?rate=fast", 400, "not_a_number"),
         ("GET", "/api/exposures/stream?rate=nan", 400, "not_a_number"),
@@ -118,6 +121,15 @@ async def test_whatever_is_refused_says_why_and_what_to_do(
     assert error["reason"] == reason
     assert error["message"]
     assert error["remedy"]
+
+
+async def test_a_ledger_without_a_store_says_so_and_weighs_nothing():
+    console = Console(ConsoleConfig(_NOBODY, StoreAddress(url="http://127.0.0.1:1/default")), ConsoleMetrics())
+    transport = httpx.ASGITransport(app=console.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        answer = await client.get("/api/ledger")
+    assert answer.status_code == 503
+    assert answer.json()["error"]["reason"] == "store_unavailable"
 
 
 @pytest.mark.parametrize(

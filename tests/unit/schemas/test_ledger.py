@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from schemas import ledger
 from schemas.chunk import RequestPart
 from schemas.ledger import Copies, Dead, LedgerError, Run
-from schemas.limits import TIME_MS
+from schemas.limits import CHUNK_EVENTS, LEDGER_NAME_CHARS, RECORD_BYTES, TIME_MS
+from schemas.reasons import Reason
 
 KEY = ("default", "production", "secret-0123456789")
 NOW_MS = 1_763_740_001_000
@@ -37,6 +38,22 @@ def test_requests_of_one_key_and_minute_that_follow_each_other_are_one_run():
 def test_a_time_that_no_clock_can_mean_stops_nothing(received_at_ms: int):
     (run,) = ledger.decode(ledger.encode(ledger.runs_of([part(KEY, received_at_ms, 1)]), [], [])).runs
     assert run.minute == 0
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_names_are_kept_whole_up_to_a_length_that_no_chunk_can_use_to_make_a_record_too_large(more: int):
+    name = "é" * (LEDGER_NAME_CHARS + more)
+    (run,) = ledger.runs_of([part((name, name, name), NOW_MS, 1)])
+    assert run.project == run.environment == run.key_id == name[:LEDGER_NAME_CHARS]
+
+
+def test_the_worst_that_a_chunk_can_become_fits_into_a_record():
+    names = ("p" * RECORD_BYTES, "e", "k")
+    dead = [(index, f"{list(Reason)[index % 2].value}") for index in range(0, CHUNK_EVENTS, 2)]
+    copies = [(index, index, CHUNK_EVENTS - index) for index in range(1, CHUNK_EVENTS, 2)]
+    runs = ledger.runs_of([part(names, NOW_MS, CHUNK_EVENTS)])
+    value = ledger.encode(runs, ledger.copies_of(2**60, copies), ledger.dead_of(dead))
+    assert len(value) < RECORD_BYTES / 20
 
 
 def test_copies_of_a_whole_request_are_one_entry():

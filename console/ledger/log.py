@@ -1,0 +1,246 @@
+"""What the log knows: what was appended, what became of it, and what is still on its way.
+
+The order of reading is what makes the answer exact while everything moves. Ends of `events.raw` and
+the worker's position first, then the ledger, then the lander's position, then its dead letters; the
+store is asked last. An event that moves on meanwhile is met again further down, never missed.
+"""
+
+import asyncio
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise, zip_longest
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError
+
+from console.answers import RefusedError
+from console.ledger.balance import Coordinate
+from console.ledger.envelopes import refused_at_gateway, refused_at_lander
+from console.ledger.raw import accepted_of
+from console.ledger.weigh import LogSide
+from schemas import topics
+from schemas.kafka import KafkaConnection
+from schemas.ledger import coordinate_of, key_of
+from schemas.limits import MIB
+from schemas.logs import LogReader
+from schemas.origin import HEADER, PACKED_BYTES, Origin
+from schemas.topics import CUSTOM_EVENTS, DLQ_INGEST, DLQ_LANDER, EVENTS_RAW, EXPOSURES, LEDGER
+
+SKEW_MS: Final = 10 * 60_000
+"""How far a gateway's clock may be from the broker's; so much earlier is looked for chunks of the first minute."""
+
+RECORDS_MAX: Final = 2_000_000
+"""Records of the ledger that are weighed at once: an hour of 28,000 events a second."""
+
+BEHIND_MAX: Final = 1_000_000
+"""Records that a stage may be behind: they are all read, to say exactly what is in flight."""
+
+_CONNECT_S: Final = 5.0
+_POLL_MS: Final = 500
+_POLL_RECORDS: Final = 1_000
+
+_CHUNK_BYTES: Final = len(key_of(0, 0, 0))
+
+Range = tuple[int, int]
+"""Offsets from, and up to but without."""
+
+OnRecord = Callable[[Any], None]
+
+
+async def read_log(connection: KafkaConnection, since_ms: int) -> LogSide:
+    """Read what concerns events received at `since_ms` or later.
+
+    Raises RefusedError when that is too much; KafkaError, OSError or TimeoutError when the log does
+    not answer; LedgerError when a record is of a later version.
+    """
+    settings = connection.client_settings()
+    admin: Any = AIOKafkaAdminClient(**settings)
+    consumer: Any = AIOKafkaConsumer(
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=100,
+        max_partition_fetch_bytes=4 * MIB,
+        **settings,
+    )
+    try:
+        async with asyncio.timeout(_CONNECT_S):
+            await admin.start()
+            await consumer.start()
+            numbers = await _partitions(consumer)
+            side = LogSide(await LogReader(connection).wait_current())
+        await _Reading(admin, consumer, side, since_ms).run(numbers)
+        return side
+    finally:
+        await consumer.stop()
+        await admin.close()
+
+
+async def _partitions(consumer: Any) -> list[int]:
+    needed = (EVENTS_RAW, LEDGER, EXPOSURES, CUSTOM_EVENTS, DLQ_INGEST, DLQ_LANDER, topics.LOGS)
+    known = await consumer._client.fetch_all_metadata()
+    if lacking := [topic for topic in needed if not known.partitions_for_topic(topic)]:
+        raise RefusedError(503, "log_not_ready", f"The log has no topic {lacking[0]}.", "Make it with `headrace init`.")
+    return sorted(known.partitions_for_topic(EVENTS_RAW))
+
+
+def holes(known: Sequence[int], begin: int, end: int) -> list[Range]:
+    """Return what of [begin, end) is not in `known`, which is sorted."""
+    inside = known[bisect_left(known, begin) : bisect_left(known, end)]
+    found = []
+    for before, after in pairwise((begin - 1, *inside, end)):
+        if before + 1 < after:
+            found.append((before + 1, after))
+    return found
+
+
+class _Reading:
+    """One pass over the log."""
+
+    def __init__(self, admin: Any, consumer: Any, side: LogSide, since_ms: int) -> None:
+        self._admin = admin
+        self._consumer = consumer
+        self._side = side
+        self._since_ms = since_ms
+
+    async def run(self, numbers: list[int]) -> None:
+        side = self._side
+        # First what was accepted and how far the worker is …
+        accepted = await self._ends(EVENTS_RAW, numbers)
+        refused = await self._ends(DLQ_INGEST, numbers)
+        side.ends = {tp.partition: end for tp, end in accepted.items()}
+        side.judged = {tp.partition: at for tp, at in (await self._committed(topics.WORKER_APP_ID, accepted)).items()}
+        # … then what became of it …
+        await self._read_ledger(numbers)
+        await self._read_unrecorded(accepted)
+        # … then how far the lander is, and at last what it refused.
+        await self._read_on_the_way(numbers)
+        rejected = await self._ends(DLQ_LANDER, numbers)
+        await self._read(await self._since(refused, SKEW_MS), self._on_refused_at_gateway)
+        await self._read(await self._since(rejected, SKEW_MS), self._on_refused_at_lander)
+
+    # --- step by step --------------------------------------------------------------------------
+
+    async def _read_ledger(self, numbers: list[int]) -> None:
+        self._side.ledger = {number: {} for number in numbers}
+        # Twice the skew: the record follows its chunk, but a cluster's brokers have a clock each.
+        ranges = await self._since(await self._ends(LEDGER, numbers), 2 * SKEW_MS)
+        if sum(end - start for start, end in ranges.values()) > RECORDS_MAX:
+            raise RefusedError(
+                400,
+                "window_too_wide",
+                f"The ledger has more than {RECORDS_MAX:,} records of this time.",
+                "Ask for a shorter window.",
+            )
+        await self._read(ranges, self._on_ledger)
+
+    def _on_ledger(self, record: Any) -> None:
+        _, partition, _ = coordinate_of(record.key or b"")
+        records = self._side.ledger.setdefault(partition, {})
+        if record.value is None:
+            records.pop(record.key, None)
+        else:
+            records[record.key] = record.value
+
+    async def _read_unrecorded(self, accepted: Mapping[TopicPartition, int]) -> None:
+        """Read the chunks that no record speaks of: as a rule, what the worker has yet to read."""
+        windows = await self._since(accepted, SKEW_MS)
+        missing = await asyncio.to_thread(self._unrecorded, windows)
+        self._check_backlog("The worker", sum(end - begin for ranges in missing.values() for begin, end in ranges))
+        for turn in zip_longest(*([(tp, one) for one in ranges] for tp, ranges in missing.items())):
+            await self._read(dict(filter(None, turn)), self._on_unrecorded)
+
+    def _unrecorded(self, windows: Mapping[TopicPartition, Range]) -> dict[TopicPartition, list[Range]]:
+        missing = {}
+        for tp, (begin, end) in windows.items():
+            places = map(coordinate_of, self._side.ledger[tp.partition])
+            known = sorted(offset for log, _, offset in places if log == self._side.log)
+            missing[tp] = holes(known, begin, end)
+        return missing
+
+    def _on_unrecorded(self, record: Any) -> None:
+        at = Coordinate(self._side.log, record.partition, record.offset)
+        is_judged = record.offset < self._side.judged[record.partition]
+        self._side.unrecorded.append(accepted_of(at, record, is_judged=is_judged))
+
+    async def _read_on_the_way(self, numbers: list[int]) -> None:
+        ranges: dict[TopicPartition, Range] = {}
+        public = [TopicPartition(topic, number) for topic in (EXPOSURES, CUSTOM_EVENTS) for number in numbers]
+        begun = await self._committed(topics.LANDER_GROUP, public)
+        for tp, end in (await self._consumer.end_offsets(public)).items():
+            ranges[tp] = (begun[tp], end)
+        self._check_backlog("The lander", sum(max(0, end - start) for start, end in ranges.values()))
+        await self._read(ranges, self._on_the_way)
+
+    def _on_the_way(self, record: Any) -> None:
+        origin = dict(record.headers).get(HEADER, b"")
+        if len(origin) != PACKED_BYTES:
+            return
+        place = Origin.unpack(origin)
+        if place.part == 0:
+            key = origin[:_CHUNK_BYTES]
+            self._side.on_the_way[key] = self._side.on_the_way.get(key, 0) | 1 << place.index
+
+    def _on_refused_at_gateway(self, record: Any) -> None:
+        if (one := refused_at_gateway(record)) is not None:
+            self._side.refused_at_gateway.append(one)
+
+    def _on_refused_at_lander(self, record: Any) -> None:
+        if (one := refused_at_lander(record)) is not None:
+            origin, reason = one
+            reasons = self._side.refused_at_lander.setdefault(origin.pack()[:_CHUNK_BYTES], {})
+            reasons[reason] = reasons.get(reason, 0) | 1 << origin.index
+
+    # --- asking Kafka --------------------------------------------------------------------------
+
+    async def _ends(self, topic: str, numbers: list[int]) -> dict[TopicPartition, int]:
+        ends: dict[TopicPartition, int] = await self._consumer.end_offsets([TopicPartition(topic, n) for n in numbers])
+        return ends
+
+    async def _since(self, ends: Mapping[TopicPartition, int], earlier_ms: int) -> dict[TopicPartition, Range]:
+        """Return from where to `ends` there are records of the window, begun `earlier_ms` before it."""
+        moment = max(0, self._since_ms - earlier_ms)
+        found = await self._consumer.offsets_for_times(dict.fromkeys(ends, moment))
+        return {tp: (min(at.offset, ends[tp]) if at else ends[tp], ends[tp]) for tp, at in found.items()}
+
+    async def _committed(self, group: str, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return where a group goes on; where it has never committed, the beginning."""
+        wanted = list(partitions)
+        try:
+            offsets = await self._admin.list_consumer_group_offsets(group)
+        except GroupCoordinatorNotAvailableError:
+            offsets = {}  # a new cluster: it makes the topic of the offsets when it is first asked for one
+        begins = await self._consumer.beginning_offsets(wanted)
+        return {tp: offsets[tp].offset if tp in offsets and offsets[tp].offset >= 0 else begins[tp] for tp in wanted}
+
+    async def _read(self, ranges: Mapping[TopicPartition, Range], on_record: OnRecord) -> None:
+        """Hand over every record of these ranges."""
+        behind = {tp for tp, (start, end) in ranges.items() if start < end}
+        if not behind:
+            return
+        consumer = self._consumer
+        consumer.assign(behind)
+        for tp in behind:
+            consumer.seek(tp, ranges[tp][0])
+        while behind:
+            found = await consumer.getmany(*behind, timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
+            for tp, records in found.items():
+                end = ranges[tp][1]
+                for record in records:
+                    if record.offset < end:
+                        on_record(record)
+            done = {tp for tp in behind if await consumer.position(tp) >= ranges[tp][1]}
+            behind -= done
+            consumer.pause(*done)
+
+    @staticmethod
+    def _check_backlog(who: str, records: int) -> None:
+        if records > BEHIND_MAX:
+            raise RefusedError(
+                503,
+                "too_far_behind",
+                f"{who} is {records:,} records behind; the ledger can tell what is in flight up to {BEHIND_MAX:,}.",
+                "Ask again when it has caught up, or for a shorter window.",
+            )

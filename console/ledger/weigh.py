@@ -1,0 +1,63 @@
+"""Bringing together what the log and the store say, chunk by chunk. Pure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby, islice
+from typing import Final
+
+from console.ledger.balance import NOTHING, Accepted, Balance, Coordinate, Indexes, Landed, accepted
+from schemas import ledger
+
+_CHUNKS_A_SLICE: Final = 20_000
+
+
+@dataclass(slots=True)
+class LogSide:
+    """All that the log has to say about a window."""
+
+    log: int
+    ends: dict[int, int] = field(default_factory=dict)
+    """Where `events.raw` ended, by partition; what is beyond came later."""
+    judged: dict[int, int] = field(default_factory=dict)
+    """Where the worker has to go on."""
+    ledger: dict[int, dict[bytes, bytes]] = field(default_factory=dict)
+    """Key and value of the ledger's records, by partition of their chunk."""
+    unrecorded: list[Accepted] = field(default_factory=list)
+    """Chunks that have no record in the ledger."""
+    refused_at_gateway: list[Accepted] = field(default_factory=list)
+    on_the_way: dict[bytes, Indexes] = field(default_factory=dict)
+    """Indexes that stand in the public topics where the lander has yet to commit, by chunk."""
+    refused_at_lander: dict[bytes, dict[str, Indexes]] = field(default_factory=dict)
+
+
+def slices(side: LogSide) -> Iterator[list[Accepted]]:
+    """Yield all chunks, by log and partition in the order of the log, some thousands at a time."""
+    others = {chunk.at: chunk for chunk in (*side.unrecorded, *side.refused_at_gateway)}
+    recorded = (Coordinate(*ledger.coordinate_of(key)) for records in side.ledger.values() for key in records)
+    places = sorted({*others, *(at for at in recorded if not _is_later(side, at))})
+    for _, of_partition in groupby(places, lambda at: at[:2]):
+        while some := list(islice(of_partition, _CHUNKS_A_SLICE)):
+            yield [others.get(at) or _recorded(side, at) for at in some]
+
+
+def _is_later(side: LogSide, at: Coordinate) -> bool:
+    """Whether a chunk was appended after the ends were taken; the next balance has it."""
+    return at.log == side.log and at.offset >= side.ends.get(at.partition, 0)
+
+
+def _recorded(side: LogSide, at: Coordinate) -> Accepted:
+    record = ledger.decode(side.ledger[at.partition][ledger.key_of(*at)])
+    return accepted(at, record, is_judged=at.log != side.log or at.offset < side.judged.get(at.partition, 0))
+
+
+def weigh(balance: Balance, side: LogSide, chunks: Sequence[Accepted], landed: dict[int, Landed]) -> None:
+    """Settle the chunks of one slice; `landed` has the rows from the first to the last of them, by offset."""
+    for chunk in chunks:
+        key = ledger.key_of(*chunk.at)
+        found = landed.pop(chunk.at.offset, NOTHING)
+        balance.add(chunk, found, side.on_the_way.get(key, 0), side.refused_at_lander.get(key))
+    log, partition, _ = chunks[0].at
+    if log == side.log:
+        # Offsets have no holes, so that every chunk between two that are known is known.
+        for offset, rows in landed.items():
+            balance.add_unknown(Coordinate(log, partition, offset), rows)
