@@ -10,6 +10,7 @@ import asyncio
 from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
+import httptools
 import structlog
 from starlette.types import Scope
 from uvicorn._types import ASGI3Application
@@ -28,6 +29,7 @@ from schemas.reasons import Reason
 log = structlog.get_logger()
 
 _SEPARATORS_BYTES: Final = len(b": \r\n")
+_FRAMING: Final = (b"content-length", b"transfer-encoding")
 
 
 class _Short(NamedTuple):
@@ -37,6 +39,23 @@ class _Short(NamedTuple):
     cycle: RequestResponseCycle
     request: Request
     known: KnownKey
+
+
+class _RestOfRequest:
+    """What a parser calls that reads the body of one request, and nothing behind it."""
+
+    def __init__(self, protocol: "GatewayProtocol") -> None:
+        self._protocol = protocol
+        self._is_over = False
+
+    def on_body(self, body: bytes) -> None:
+        if not self._is_over:
+            self._protocol.on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._protocol.on_message_complete()
 
 
 class GatewayProtocol(HttpToolsProtocol):
@@ -57,6 +76,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._in_head = False
         self._short: _Short | None = None
         self._refusal: Refusal | None = None
+        self._asks_for_upgrade = False
         self._watch: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -79,9 +99,28 @@ class GatewayProtocol(HttpToolsProtocol):
         self._piece_bytes = len(data)
         if self._in_head:
             self._more_head_bytes += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._parse(data)
         if self._in_head and self._more_head_bytes > HEADER_BLOCK_BYTES:
             self._refuse(_headers_too_large())
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+        except httptools.HttpParserUpgrade as upgrade:
+            self._go_on_without_upgrade(data[upgrade.args[0] :])
+
+    def _go_on_without_upgrade(self, rest: bytes) -> None:
+        """Take the body of a request that asks for another protocol, which a server may pass over.
+
+        (RFC 9110, 7.8.) Java's own client asks for HTTP/2 with each first request. The parser stops
+        behind such a head, so another one reads the body; then the connection is closed.
+        """
+        framing = [b"%b: %b\r\n" % field for field in self.headers if field[0] in _FRAMING]
+        self.parser = httptools.HttpRequestParser(_RestOfRequest(self))
+        self._parse(b"POST / HTTP/1.1\r\n%b\r\n%b" % (b"".join(framing), rest))
 
     def on_message_begin(self) -> None:
         """Start the request's clock."""
@@ -98,6 +137,7 @@ class GatewayProtocol(HttpToolsProtocol):
         if at_most > HEADER_BLOCK_BYTES and self._head_bytes() > HEADER_BLOCK_BYTES:
             self._refusal = _headers_too_large()
             raise self._refusal  # the parser stops, and `send_400_response` says why
+        self._asks_for_upgrade = self.parser.should_upgrade()
         super().on_headers_complete()
 
     def _head_bytes(self) -> int:
@@ -105,6 +145,8 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Stop the request's clock; take the request if it goes the shorter way."""
+        if self.parser.should_upgrade():
+            return  # this parser did not look at the body
         self._began_s = 0.0
         super().on_message_complete()
         if self._short is not None:
@@ -126,6 +168,8 @@ class GatewayProtocol(HttpToolsProtocol):
             self._start_asgi_task(cycle, app)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if self._asks_for_upgrade and cycle is self.cycle:
+            cycle.keep_alive = False
         request = self._short_request(cycle, app)
         if request is None or not isinstance(app, GatewayApp):
             super()._start_asgi_task(cycle, app)

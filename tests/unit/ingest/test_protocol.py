@@ -104,6 +104,44 @@ async def test_one_connection_serves_request_after_request(server: Server) -> No
     assert server.gateway.log.events() == [EVENT] * 3
 
 
+UPGRADE = "connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n"
+
+
+@pytest.mark.parametrize("step", [7, 100_000])
+@pytest.mark.parametrize("framing", ["content-length", "chunked", "large"])
+async def test_a_request_that_asks_for_another_protocol_is_taken_as_it_is(
+    server: Server, framing: str, step: int
+) -> None:
+    """Java's own client asks for HTTP/2 with each first request; the upgrade may be passed over (RFC 9110, 7.8)."""
+    events = 2_000 if framing == "large" else 2
+    body = b'{"events":[' + b",".join([EVENT] * events) + b"]}"
+    data = request(body, extra=UPGRADE)
+    if framing == "chunked":
+        data = data.replace(b"content-length: %d" % len(body), b"transfer-encoding: chunked")
+        data = data[: -len(body)] + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    client = await server.connect()
+    for start in range(0, len(data), step):
+        await client.send(data[start : start + step])
+    status, headers, answer = await client.answer()
+    assert (status, answer) == (202, b'{"success":true}')
+    assert server.gateway.log.events() == [EVENT] * events
+    assert framing == "large" or headers["connection"] == "close"
+    assert await client.is_closed()
+
+
+async def test_what_stands_behind_a_request_that_asks_for_another_protocol_is_not_taken(server: Server) -> None:
+    client = await server.connect()
+    await client.send(request() + request(extra=UPGRADE) + request(b'{"events":[{},{}]}'))
+    assert [(await client.answer())[0] for _ in range(2)] == [202, 202]
+    assert await client.is_closed()
+    assert server.gateway.log.events() == [EVENT] * 2
+
+
+async def test_a_request_without_a_body_may_ask_for_another_protocol(server: Server) -> None:
+    status, _, _ = await server.ask(f"GET /nothing HTTP/1.1\r\nhost: gateway\r\n{UPGRADE}\r\n".encode())
+    assert status == 404
+
+
 @pytest.mark.parametrize("step", [1, 7, 60])
 async def test_a_request_may_come_in_pieces(server: Server, step: int) -> None:
     client = await server.connect()
