@@ -1,7 +1,8 @@
 """Every setting, from `HEADRACE_*` variables or `headrace.toml` in the working directory."""
 
+import re
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -11,6 +12,8 @@ from schemas.limits import CLAIMS_WINDOW_MS
 from schemas.store import StoreAddress
 
 CONFIG_FILE: Final = "headrace.toml"
+
+_BROKER: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:,/\[\]]+):(\d{1,5})")
 
 
 class Settings(BaseSettings):
@@ -36,8 +39,12 @@ class Settings(BaseSettings):
     kafka_port: int = Field(
         9092, ge=1, le=65534, description="Port of the local broker; its controller is on the next."
     )
-    kafka_security_protocol: str = Field("PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.")
-    kafka_sasl_mechanism: str = Field("", description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."
+    )
+    kafka_sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "", description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."
+    )
     kafka_sasl_username: str = Field("", description="User name for SASL.")
     kafka_sasl_password: str = Field("", description="Password for SASL.")
     kafka_ssl_ca_file: str = Field("", description="CA certificates to trust, PEM.")
@@ -59,12 +66,29 @@ class Settings(BaseSettings):
     console_url: str = Field("", description="Where the command line finds the console. Empty: this machine's.")
     console_key: str = Field("", description="Console key that the command line sends.")
     project: str = Field("default", description="Project that commands work on.")
-    log_level: str = Field("info", description="debug, info, warning or error.")
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
+        "info", description="debug, info, warning, error or critical."
+    )
 
     @field_validator("data_dir", "cache_dir")
     @classmethod
     def _without_tilde(cls, path: Path) -> Path:
         return path.expanduser()
+
+    @field_validator("kafka_bootstrap")
+    @classmethod
+    def _of_brokers(cls, addresses: str) -> str:
+        for address in addresses.split(",") if addresses else ():
+            if _BROKER.fullmatch(address) is None:
+                raise ValueError(f"{address!r} is no host:port")
+        return addresses
+
+    @field_validator("kafka_ssl_ca_file")
+    @classmethod
+    def _readable(cls, path: str) -> str:
+        if path and not Path(path).is_file():
+            raise ValueError(f"there is no file {path}")
+        return path
 
     @classmethod
     def settings_customise_sources(
