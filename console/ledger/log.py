@@ -38,6 +38,9 @@ BEHIND_MAX: Final = 1_000_000
 """Records that a stage may be behind: they are all read, to say exactly what is in flight."""
 
 _CONNECT_S: Final = 5.0
+_BACK_OFF_MS: Final = 20
+"""The client waits so long before it looks up a topic that is new to it: with the default of 100, seven times."""
+
 _POLL_MS: Final = 500
 _POLL_RECORDS: Final = 1_000
 
@@ -62,6 +65,7 @@ async def read_log(connection: KafkaConnection, since_ms: int) -> LogSide:
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         fetch_max_wait_ms=100,
+        retry_backoff_ms=_BACK_OFF_MS,
         max_partition_fetch_bytes=4 * MIB,
         **settings,
     )

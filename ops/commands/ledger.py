@@ -16,6 +16,7 @@ _ANSWER_S: Final = 150.0
 _COUNTS: Final = ("accepted", "landed", "duplicate", "dead", "in_flight", "missing")
 _KEY: Final = ("project", "environment", "key_id")
 _GAPS_SHOWN: Final = 50
+_TO_THE_MINUTE: Final = len("2026-01-01T00:00")
 
 _MEANING: Final = {
     "missing": "was accepted and is nowhere",
@@ -62,13 +63,14 @@ def _print_table(answer: dict[str, Any], *, by_minute: bool) -> None:
     table = Table(header_style="bold", border_style="dim", show_footer=True)
     columns = (*_KEY, "minute") if by_minute else _KEY
     for name in columns:
-        table.add_column(name, "total" if name == _KEY[0] else "")
+        table.add_column(name, "total" if name == _KEY[0] else "", overflow="fold")
     for name in _COUNTS:
-        total = answer["totals"][name]
-        style = "bold red" if name == "missing" and total else ""
-        table.add_column(name.replace("_", " "), Text(f"{total:,}", style), justify="right")
+        total = Text(f"{answer['totals'][name]:,}", "bold red" if name == "missing" and answer["totals"][name] else "")
+        # A number that is cut off is another number; where the terminal is narrow, names are folded instead.
+        width = max(len(total), *map(len, name.split("_")))
+        table.add_column(name.replace("_", " "), total, justify="right", min_width=width)
     for head, counts in _rows(answer["lines"], columns):
-        cells = [Text(printable(value) or "–") for value in head]
+        cells = [Text(_cell(name, value)) for name, value in zip(columns, head, strict=True)]
         table.add_row(*cells, *(f"{counts[name]:,}" for name in _COUNTS))
     console = Console(highlight=False)
     console.print(table)
@@ -77,6 +79,12 @@ def _print_table(answer: dict[str, Any], *, by_minute: bool) -> None:
             f"{count:,} {printable(reason) or 'unknown'}" for reason, count in answer["dead_reasons"].items()
         )
         console.print(Text(f"dead: {reasons}"))
+
+
+def _cell(name: str, value: str) -> str:
+    if name == "minute":
+        return value[:_TO_THE_MINUTE] + "Z"
+    return printable(value) or "–"
 
 
 def _rows(lines: list[dict[str, Any]], columns: tuple[str, ...]) -> list[tuple[tuple[str, ...], dict[str, int]]]:
