@@ -1,7 +1,9 @@
-"""The record of the topic `ledger`: what became of each event of one record of `events.raw`.
+"""The records of the topic `ledger`: what became of each event of one record of `events.raw`.
 
-It names what arrived by runs, and then only what did not go on: whatever stands in a run and in no
-outcome was emitted. So it costs nothing per event, and a record that is read again gives the same.
+The worker's names what arrived by runs, and then only what did not go on: whatever stands in a run
+and in no outcome was emitted. So it costs nothing per event, and a record that is read again gives
+the same. The lander's, under the packed origin of one event, names the origin under which that event
+had landed already, so that the lander dropped it.
 """
 
 import struct
@@ -12,6 +14,7 @@ import msgspec
 
 from schemas.chunk import COUNT_HEADER, RequestPart
 from schemas.limits import CHUNK_EVENTS, LEDGER_NAME_CHARS, TIME_MS
+from schemas.origin import PACKED_BYTES
 
 VERSION: Final = 1
 
@@ -74,8 +77,16 @@ class LedgerRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return sum(run.events for run in self.runs)
 
 
+class DroppedRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An event that was emitted and then dropped by the lander; `owner` is the packed origin that landed."""
+
+    version: int
+    owner: bytes
+
+
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(LedgerRecord).decode
+_decode_dropped: Final = msgspec.msgpack.Decoder(DroppedRecord).decode
 
 
 def key_of(log: int, partition: int, offset: int) -> bytes:
@@ -113,6 +124,22 @@ def decode(value: bytes) -> LedgerRecord:
     return record
 
 
+def encode_dropped(owner: bytes) -> bytes:
+    """Return the value of the lander's record, whose key is the packed origin of what it dropped."""
+    return _encode(DroppedRecord(VERSION, owner))
+
+
+def decode_dropped(value: bytes) -> bytes:
+    """Return the owner's packed origin. Raises LedgerError."""
+    try:
+        record = _decode_dropped(value)
+    except msgspec.MsgspecError as error:
+        raise LedgerError(f"a ledger record of the lander cannot be read: {error}") from error
+    if record.version != VERSION or len(record.owner) != PACKED_BYTES:
+        raise LedgerError(f"a ledger record of the lander has version {record.version}, this code knows {VERSION}")
+    return record.owner
+
+
 def runs_of(parts: Iterable[RequestPart]) -> list[Run]:
     """Return the runs of a chunk's requests, in its order."""
     runs: list[Run] = []
@@ -148,7 +175,7 @@ def run_of_unreadable(headers: Mapping[str, bytes], append_ms: int) -> Run:
 
     Nobody knows whose they are, and the broker's clock says when they came.
     """
-    count = headers.get(COUNT_HEADER, b"")
+    count = headers.get(COUNT_HEADER) or b""  # Kafka knows headers without a value
     said = int(count) if count.isdigit() and len(count) <= len(str(CHUNK_EVENTS)) else 0
     return Run("", "", "", minute_of(append_ms), said if 0 < said <= CHUNK_EVENTS else 1)
 

@@ -1,5 +1,8 @@
 """The ledger's record: small, exact, and never guessed at."""
 
+from collections.abc import Mapping
+from typing import cast
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -54,6 +57,12 @@ def test_the_worst_that_a_chunk_can_become_fits_into_a_record():
     runs = ledger.runs_of([part(names, NOW_MS, CHUNK_EVENTS)])
     value = ledger.encode(runs, ledger.copies_of(2**60, copies), ledger.dead_of(dead))
     assert len(value) < RECORD_BYTES / 20
+
+
+def test_a_count_without_a_value_counts_one():
+    """Whoever writes straight into the log may write such a header; the worker came back to it for ever."""
+    headers = cast("Mapping[str, bytes]", {"n": None})
+    assert ledger.run_of_unreadable(headers, NOW_MS).events == 1
 
 
 def test_copies_of_a_whole_request_are_one_entry():
