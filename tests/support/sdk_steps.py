@@ -15,6 +15,8 @@ from support.waiting import until
 from ops.demo.landed import ConsoleError
 
 PATIENCE_S = 60.0
+LANDING_S = 150.0
+"""node-legacy waits 1, 10 and 100 s between its tries."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class Step:
         job = job_of(f"{self.name}-{client.name}", self._gateway, self.pairs[client.name])
         if client.is_client:
             # A visitor without any id: the SDK makes a stableID of its own.
-            job["users"].append({"userID": "", "stableID": "", "country": "DE", "secret": "gold"})
+            job["users"].insert(0, {"userID": "", "stableID": "", "country": "DE", "secret": "gold"})
             job["values"] = await values_for({**job, "gateway": self.bench.gateway})
         await self.programs[client.name].start(job)
 
@@ -122,10 +124,14 @@ class Step:
         }
         await asyncio.gather(*[program.do("events", users=users[name]) for name, program in self.programs.items()])
 
+    async def land(self) -> None:
+        """Wait until nothing is missing. What stays missing is for each client's own test to say."""
+        with contextlib.suppress(AssertionError):
+            await until(self._nothing_is_missing, LANDING_S)
+
     async def outcomes(self, seen: Callable[[str], Seen]) -> dict[str, Outcome]:
         """Wait until nothing is missing, end the programs, and return what has landed once nothing is under way."""
-        with contextlib.suppress(AssertionError):  # the client's own test says what is missing of it
-            await until(self._nothing_is_missing, PATIENCE_S)
+        await self.land()
         if not self._stopped:
             await self.all_do("stop")
         await self.end()

@@ -23,7 +23,9 @@ export function begin(StatsigClient, job, tell) {
   client.dataAdapter.setData(job.values[first.userID]);
   client.initializeSync();
 
-  function become(told) {
+  async function become(told) {
+    // What is still queued would be sent under the next visitor's stableID.
+    await client.flush();
     client.dataAdapter.setData(job.values[told.userID]);
     client.updateUserSync(userOf(told));
   }
@@ -62,7 +64,7 @@ export function begin(StatsigClient, job, tell) {
   return async (command) => {
     if (command.do === 'all') {
       for (const told of job.users) {
-        become(told);
+        await become(told);
         seeAll(told);
         logAll(told);
       }
