@@ -88,7 +88,11 @@ def import_(
     value = sys.stdin.readline().strip() if key == "-" else key
     if wrong := why_unusable(value, kind):
         fail(wrong, "Check what was pasted, and --kind.", ExitCode.USAGE)
-    record = _publish(settings, value, kind, project, environment, note)
+    record = keys.record_of(value, kind, project or settings.project, environment, _now_ms(), note)
+    known = next((each for each in _known(settings) if each.key_hash == record.key_hash), None)
+    if known is not None and (wrong := why_not_again(known, record)):
+        fail(wrong, "`headrace keys create` makes a new one.")
+    _write(settings, [record])
     if as_json:
         print_json(_described(record))
     else:
@@ -208,6 +212,18 @@ def why_unusable(key: str, kind: KeyKind) -> str:
     if prefix != kind and prefix in list(KeyKind):
         # A server's secret that is filed as a client key would be accepted in a query string.
         return f"This is a {prefix} key by its prefix, and not a {kind} key."
+    return ""
+
+
+def why_not_again(known: KeyRecord, record: KeyRecord) -> str:
+    """Return why a key that is known cannot be imported as `record`, "" when that changes nothing."""
+    if known.revoked_at:
+        # Whatever imports its keys at each start would otherwise undo what somebody decided in need.
+        return f"The key {known.key_id} is {_validity(known, record.created_at)}, and an import does not change that."
+    if (known.kind, known.project, known.environment) != (record.kind, record.project, record.environment):
+        return (
+            f"The key is known already, as the {known.kind} key {known.key_id} of {known.project}/{known.environment}."
+        )
     return ""
 
 

@@ -55,6 +55,20 @@ def test_a_key_that_no_sdk_could_send_or_of_another_kind_is_refused(headrace: He
     assert "error:" in refused.stderr
 
 
+def test_an_import_does_not_bring_a_revoked_key_back_nor_move_one(headrace: Headrace, broker: KafkaConnection):
+    """Scripts import the keys they were given at each start; what somebody revoked in need stays revoked."""
+    key = f"secret-{uuid4().hex}"
+    options = ("--kind", "secret", "--project", "shop", f"--key={key}")
+    assert [headrace("keys", "import", *options).exit_code for _ in range(2)] == [0, 0]
+    moved = headrace("keys", "import", *options, "--environment", "staging")
+    assert (moved.exit_code, "of shop/production" in moved.stderr) == (1, True)
+    [record] = [each for each in _records(broker).values() if each.key_hash == keys.hash_of(key)]
+    assert headrace("keys", "revoke", record.key_id).exit_code == 0
+    again = headrace("keys", "import", *options)
+    assert (again.exit_code, "revoked since" in again.stderr) == (1, True)
+    assert _records(broker)[record.key_id].revoked_at
+
+
 def _records(broker: KafkaConnection) -> dict[str, KeyRecord]:
     topic = asyncio.run(read_compacted(broker, KEYS))
     return {record.key_id: record for record in map(keys.decode, topic.values())}
