@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import httpx
 import pytest
@@ -21,6 +22,7 @@ from ops.stack.local import LocalStack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "sdks.md"
 HELD_S = 14.0
 """Longer than core SDKs and js-client wait for an answer."""
 
@@ -119,6 +121,12 @@ async def test_each_sdk_speaks_as_the_documentation_says(well: dict[str, Outcome
     assert set(seen.paths) == set(client.paths)
     assert set(seen.encodings) == {client.encoding}
     assert set(seen.log_statuses) == {202}
+
+
+async def test_the_documentation_is_of_the_versions_that_run_here():
+    documented = [line for line in DOCUMENT.read_text().splitlines() if line.startswith("| version |")]
+    columns = ("python-core", "python-legacy", "node-core", "node-legacy", "js-in-node", "js-in-browser")
+    assert documented == [f"| version | {' | '.join(version_of(CLIENTS[name]) for name in columns)} |"]
 
 
 async def test_a_browser_asks_before_it_sends_and_leaves_with_a_beacon(well: dict[str, Outcome]):
