@@ -6,7 +6,7 @@ caught up with what was there at its start, and then follows.
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -24,9 +24,9 @@ OnRecord = Callable[[bytes, bytes | None], None]
 class ReferenceReader:
     """Follows one compacted topic and hands each record to `on_record(key, value)`.
 
-    A value of None is a tombstone. `on_record` sees records in order and must not raise: what it
-    cannot use it reports itself. While Kafka is away what was read stays valid; the reader retries
-    for as long as it lives.
+    A value of None is a tombstone. `on_record` sees records in order and reports itself what it cannot
+    use; a record over which it raises is logged and passed by. While Kafka is away what was read stays
+    valid; the reader retries for as long as it lives.
     """
 
     def __init__(self, connection: KafkaConnection, topic: str, on_record: OnRecord) -> None:
@@ -67,7 +67,7 @@ class ReferenceReader:
             try:
                 await consumer.start()
                 await self._read(consumer, positions)
-            except (KafkaError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - who ended in silence would never see a key revoked
                 log.warning("reference_topic_unavailable", topic=self._topic, error=repr(error))
                 await asyncio.sleep(_RETRY_S)
             finally:
@@ -91,5 +91,11 @@ class ReferenceReader:
                     self._caught_up.set()
             for partition, records in (await consumer.getmany(timeout_ms=500)).items():
                 for record in records:
-                    self._on_record(record.key or b"", record.value)
+                    self._hand_over(record)
                     positions[partition] = record.offset + 1
+
+    def _hand_over(self, record: Any) -> None:
+        try:
+            self._on_record(record.key or b"", record.value)
+        except Exception:
+            log.exception("reference_record_failed", topic=self._topic, offset=record.offset)
