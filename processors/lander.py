@@ -1,7 +1,7 @@
 """The lander: exposures and custom events from the log into the store, each origin once.
 
 The order of things, which exactness rests on: look up what may have landed; insert what is missing
-and wait for it; put dead letters on the broker; only then commit. A batch that is cut off anywhere
+and wait for it; put dead letters and dropped copies on the broker; only then commit. A batch that is cut off anywhere
 comes again, and the look-up finds what of it landed.
 """
 
@@ -19,12 +19,12 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListen
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from processors.landing import batch, dead_letters, fence, registry
+from processors.landing import batch, copies, dead_letters, fence, registry
 from processors.landing.batch import Rejected, Row
 from processors.landing.fence import StaleError
 from processors.landing.gather import Gathered, Limits, gather
 from processors.landing.insert import Inserter
-from processors.landing.land import TableLander
+from processors.landing.land import LandedRows, TableLander
 from processors.landing.positions import Positions
 from processors.landing.store_table import StoreTable
 from processors.landing.store_thread import StoreThread
@@ -260,19 +260,23 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         for partition, records in gathered.records.items():
             batch.read(records, BY_TOPIC[partition.topic], into=read[partition.topic])
         rejected: list[Rejected] = []
+        owners: dict[bytes, bytes] = {}
         for topic, found in read.items():
             rejected += found.rejected
             rejected += await self._judge_unknown(found.unknown)
-            rejected += await self._land_rows(self._tables[topic], found.rows, assignment)
+            if found.rows:
+                landed = await self._land_rows(self._tables[topic], found.rows, assignment)
+                rejected += landed.rejected
+                owners |= landed.owners
         if rejected:
             await self._keep(rejected)
+        if owners:
+            await copies.publish(self._producer, owners)
         reach(CrashPoint.LANDER_BEFORE_COMMIT)
         await self._commit(gathered.next_offsets(), assignment)
 
-    async def _land_rows(self, table: TableLander, rows: list[Row], assignment: int) -> list[Rejected]:
+    async def _land_rows(self, table: TableLander, rows: list[Row], assignment: int) -> LandedRows:
         """Land rows, for as long as it takes and the partitions are ours."""
-        if not rows:
-            return []
         inserter = self._inserters[table.landing.topic]
         for wait_s in _back_off():
             try:
@@ -288,7 +292,7 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 await self._wait_holding(wait_s, assignment)
             else:
                 self._waiting_for = {}
-                return landed.rejected
+                return landed
         raise AssertionError("retries do not end")
 
     async def _settle(self) -> None:

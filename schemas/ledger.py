@@ -8,7 +8,7 @@ had landed already, so that the lander dropped it.
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -22,6 +22,10 @@ MINUTE_MS: Final = 60_000
 
 _KEY: Final = struct.Struct(">BIQ")
 _MINUTES: Final = TIME_MS // MINUTE_MS
+
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=CHUNK_EVENTS)]
+"""Checked when a record is read: sets of indexes are made of it."""
 
 
 class LedgerError(Exception):
@@ -39,7 +43,7 @@ class Run(msgspec.Struct, frozen=True, array_like=True, gc=False):
     environment: str
     key_id: str
     minute: int
-    events: int
+    events: Count
 
 
 class Copies(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -49,17 +53,17 @@ class Copies(msgspec.Struct, frozen=True, array_like=True, gc=False):
     the first is at `place` among the events that their record emitted or dead-lettered.
     """
 
-    first: int
-    count: int
+    first: Count
+    count: Count
     back: int
-    place: int
+    place: Count
 
 
 class Dead(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """`count` events from index `first` on that wait in `dlq.worker`; `reason` is a `Reason`."""
 
-    first: int
-    count: int
+    first: Count
+    count: Count
     reason: str
 
 

@@ -14,6 +14,9 @@ from schemas.ledger import LedgerRecord, Run
 GAPS_LISTED: Final = 1_000
 """Ranges that are named; all of them are counted."""
 
+LARGEST_INDEX: Final = (1 << 16) - 1
+"""Above all that a chunk can have; larger ones, which only a stranger writes, stand for this one."""
+
 Indexes = int
 """A set of a chunk's indexes: bit n stands for index n."""
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from console.ledger.balance import Coordinate, Indexes, Landed
+from console.ledger.balance import LARGEST_INDEX, Coordinate, Indexes, Landed
 from console.questions import rows
 from console.store_pool import StorePool
 
@@ -14,19 +14,19 @@ _RANGE: Final = (
     " AND origin_part = 0 AND received_at >= fromUnixTimestamp64Milli({since_ms:Int64})"
 )
 _ROWS: Final = " UNION ALL ".join(
-    f"SELECT origin_offset, origin_index FROM {table} WHERE {_RANGE}"  # noqa: S608 - our own words
+    f"SELECT origin_offset, least(origin_index, {LARGEST_INDEX}) AS event FROM {table} WHERE {_RANGE}"  # noqa: S608 - our own words
     for table in _TABLES
 )
 
 # An unbroken range is told by its ends, which saves the list: nearly every chunk is one.
 _BY_CHUNK: Final = f"""
-    SELECT origin_offset AS offset, count() AS found, groupBitmap(origin_index) AS events,
-        min(origin_index) AS lowest, max(origin_index) AS highest,
-        if(highest - lowest + 1 = events, [], bitmapToArray(groupBitmapState(origin_index))) AS scattered
+    SELECT origin_offset AS offset, count() AS found, groupBitmap(event) AS events,
+        min(event) AS lowest, max(event) AS highest,
+        if(highest - lowest + 1 = events, [], bitmapToArray(groupBitmapState(event))) AS scattered
     FROM ({_ROWS}) GROUP BY offset
 """  # noqa: S608
 _DOUBLED: Final = f"""
-    SELECT origin_offset AS offset, origin_index AS event FROM ({_ROWS})
+    SELECT origin_offset AS offset, event FROM ({_ROWS})
     GROUP BY offset, event HAVING count() > 1
 """  # noqa: S608
 

@@ -16,13 +16,13 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from console.answers import RefusedError
-from console.ledger.balance import Coordinate
+from console.ledger.balance import LARGEST_INDEX, Coordinate, Indexes
 from console.ledger.envelopes import refused_at_gateway, refused_at_lander
 from console.ledger.raw import accepted_of
 from console.ledger.weigh import LogSide
 from schemas import topics
 from schemas.kafka import KafkaConnection
-from schemas.ledger import coordinate_of, key_of
+from schemas.ledger import coordinate_of, decode_dropped, key_of
 from schemas.limits import MIB
 from schemas.logs import LogReader
 from schemas.origin import HEADER, PACKED_BYTES, Origin
@@ -108,6 +108,7 @@ class _Reading:
         self._consumer = consumer
         self._side = side
         self._since_ms = since_ms
+        self._ledger: dict[TopicPartition, Range] = {}
 
     async def run(self, numbers: list[int]) -> None:
         side = self._side
@@ -119,8 +120,9 @@ class _Reading:
         # … then what became of it …
         await self._read_ledger(numbers)
         await self._read_unrecorded(accepted)
-        # … then how far the lander is, and at last what it refused.
+        # … then how far the lander is, and at last what it dropped and refused.
         await self._read_on_the_way(numbers)
+        await self._read_dropped(numbers)
         rejected = await self._ends(DLQ_LANDER, numbers)
         await self._read(await self._since(refused, SKEW_MS), self._on_refused_at_gateway)
         await self._read(await self._since(rejected, SKEW_MS), self._on_refused_at_lander)
@@ -130,7 +132,7 @@ class _Reading:
     async def _read_ledger(self, numbers: list[int]) -> None:
         self._side.ledger = {number: {} for number in numbers}
         # Twice the skew: the record follows its chunk, but a cluster's brokers have a clock each.
-        ranges = await self._since(await self._ends(LEDGER, numbers), 2 * SKEW_MS)
+        ranges = self._ledger = await self._since(await self._ends(LEDGER, numbers), 2 * SKEW_MS)
         if sum(end - start for start, end in ranges.values()) > RECORDS_MAX:
             raise RefusedError(
                 400,
@@ -140,13 +142,35 @@ class _Reading:
             )
         await self._read(ranges, self._on_ledger)
 
-    def _on_ledger(self, record: Any) -> None:
+    async def _read_dropped(self, numbers: list[int]) -> None:
+        """Read on in the ledger: what the lander dropped before its position was taken may have come since."""
+        ends = await self._ends(LEDGER, numbers)
+        ranges = {tp: (self._ledger[tp][1], end) for tp, end in ends.items()}
+        await self._read(ranges, lambda record: self._on_ledger(record, dropped_only=True))
+
+    def _on_ledger(self, record: Any, *, dropped_only: bool = False) -> None:
+        if len(record.key or b"") == PACKED_BYTES:
+            self._on_dropped(record)
+            return
+        if dropped_only:
+            return  # what the worker did since counts in the next balance
         _, partition, _ = coordinate_of(record.key or b"")
         records = self._side.ledger.setdefault(partition, {})
         if record.value is None:
             records.pop(record.key, None)
         else:
             records[record.key] = record.value
+
+    def _on_dropped(self, record: Any) -> None:
+        if record.value is not None and decode_dropped(record.value):
+            self._add(self._side.dropped, record.key)
+
+    def _add(self, indexes: dict[bytes, Indexes], packed: bytes) -> None:
+        """Add an event to a chunk's indexes; secondary exposures are made of it, and not weighed."""
+        origin = Origin.unpack(packed)
+        if origin.part == 0 and origin.index < LARGEST_INDEX:
+            chunk = packed[:_CHUNK_BYTES]
+            indexes[chunk] = indexes.get(chunk, 0) | 1 << origin.index
 
     async def _read_unrecorded(self, accepted: Mapping[TopicPartition, int]) -> None:
         """Read the chunks that no record speaks of: as a rule, what the worker has yet to read."""
@@ -180,12 +204,8 @@ class _Reading:
 
     def _on_the_way(self, record: Any) -> None:
         origin = dict(record.headers).get(HEADER, b"")
-        if len(origin) != PACKED_BYTES:
-            return
-        place = Origin.unpack(origin)
-        if place.part == 0:
-            key = origin[:_CHUNK_BYTES]
-            self._side.on_the_way[key] = self._side.on_the_way.get(key, 0) | 1 << place.index
+        if len(origin) == PACKED_BYTES:
+            self._add(self._side.on_the_way, origin)
 
     def _on_refused_at_gateway(self, record: Any) -> None:
         if (one := refused_at_gateway(record)) is not None:
@@ -195,7 +215,7 @@ class _Reading:
         if (one := refused_at_lander(record)) is not None:
             origin, reason = one
             reasons = self._side.refused_at_lander.setdefault(origin.pack()[:_CHUNK_BYTES], {})
-            reasons[reason] = reasons.get(reason, 0) | 1 << origin.index
+            reasons[reason] = reasons.get(reason, 0) | 1 << min(origin.index, LARGEST_INDEX)
 
     # --- asking Kafka --------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Bringing together what the log and the store say, chunk by chunk. Pure."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 from typing import Final
 
@@ -27,6 +27,8 @@ class LogSide:
     refused_at_gateway: list[Accepted] = field(default_factory=list)
     on_the_way: dict[bytes, Indexes] = field(default_factory=dict)
     """Indexes that stand in the public topics where the lander has yet to commit, by chunk."""
+    dropped: dict[bytes, Indexes] = field(default_factory=dict)
+    """Indexes that the lander dropped because their events had landed under other origins, by chunk."""
     refused_at_lander: dict[bytes, dict[str, Indexes]] = field(default_factory=dict)
 
 
@@ -55,6 +57,8 @@ def weigh(balance: Balance, side: LogSide, chunks: Sequence[Accepted], landed: d
     for chunk in chunks:
         key = ledger.key_of(*chunk.at)
         found = landed.pop(chunk.at.offset, NOTHING)
+        if dropped := side.dropped.get(key):
+            chunk = replace(chunk, copies=chunk.copies | dropped)  # noqa: PLW2901 - the same chunk, and what more is known
         balance.add(chunk, found, side.on_the_way.get(key, 0), side.refused_at_lander.get(key))
     log, partition, _ = chunks[0].at
     if log == side.log:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from processors.landing.batch import Rejected, Row
@@ -33,6 +33,8 @@ class LandedRows:
     inserted: int
     repeats: list[Row]
     rejected: list[Rejected]
+    owners: dict[bytes, bytes] = field(default_factory=dict)
+    """Of those repeats whose event landed under another origin: that origin, by their own."""
 
 
 class TableLander:
@@ -82,7 +84,7 @@ class TableLander:
                 flaw=lambda row: self.landing.schema.flaw(row.body),
             )
         self._marks.raise_to(spread)
-        landed = LandedRows(len(decision.new) - len(rejected), decision.repeats, rejected)
+        landed = LandedRows(len(decision.new) - len(rejected), decision.repeats, rejected, decision.owners)
         return self._land_instead(table, decision, landed, permit) if rejected and decision.repeats else landed
 
     def _land_instead(
@@ -96,7 +98,12 @@ class TableLander:
             return landed
         then = self._land(table, instead, permit)
         repeats = [row for row in decision.repeats if row.origin not in origins]
-        return LandedRows(landed.inserted + then.inserted, repeats + then.repeats, landed.rejected + then.rejected)
+        return LandedRows(
+            landed.inserted + then.inserted,
+            repeats + then.repeats,
+            landed.rejected + then.rejected,
+            landed.owners | then.owners,
+        )
 
     def _look_up(self, table: Table, rows: Sequence[Row]) -> Landed:
         if not rows:

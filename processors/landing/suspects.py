@@ -37,6 +37,8 @@ class Decision:
 
     new: list[Row]
     repeats: list[Row]
+    owners: dict[bytes, bytes] = field(default_factory=dict)
+    """Of those repeats whose event landed under another origin: that origin, by their own."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def decide(rows: Sequence[Row], landed: Landed) -> Decision:
     """
     decision = Decision([], [])
     seen: dict[bytes, bytes] = {}
-    seen_ids: set[bytes] = set()
+    seen_ids: dict[bytes, bytes] = {}
     for row in rows:
         event_id = row.event_id
         owner = landed.event_ids.get(row.origin) or seen.get(row.origin)
@@ -123,11 +125,14 @@ def decide(rows: Sequence[Row], landed: Landed) -> Decision:
                 f"origin {Origin.unpack(row.origin)} of event {event_id.hex()} is already that of event "
                 f"{owner.hex()}: the log was replaced or rewound under a store that holds its earlier events"
             )
-        known = row.doubt & REPLAYED and (event_id in landed.origins or event_id in seen_ids)
-        if owner is not None or known:
+        if owner is not None:
             decision.repeats.append(row)
+            continue
+        if row.doubt & REPLAYED and (origin := landed.origins.get(event_id) or seen_ids.get(event_id)):
+            decision.repeats.append(row)
+            decision.owners[row.origin] = origin
             continue
         decision.new.append(row)
         seen[row.origin] = event_id
-        seen_ids.add(event_id)
+        seen_ids[event_id] = row.origin
     return decision

@@ -1,4 +1,4 @@
-"""The ledger on a whole stack: balanced while everything is killed, and red for one row that vanishes."""
+"""The ledger on a whole stack: balanced while everything is killed, and red for one row that is tampered with."""
 
 import asyncio
 import os
@@ -16,6 +16,7 @@ import pytest
 from support.commands import Headrace
 from support.waiting import until
 
+from console.ledger.balance import LARGEST_INDEX
 from ops.kafka import publish
 from ops.output import ExitCode
 from ops.settings import Settings
@@ -33,15 +34,20 @@ PATIENCE_S = 120.0
 WORKER_KILLS = 3
 
 # The embedded engine allows one process per folder, so this runs while the store is down.
-_DELETE_ONE_ROW = """
+_TAMPER = """
 import json
 from ops import settings
 
 place = "origin_log, origin_partition, origin_offset, origin_index"
 client = settings.load().store.connect()
-row = client.query(f"SELECT {place}, key_id FROM custom_events ORDER BY rand() LIMIT 1").result_rows[0]
-client.command(f"ALTER TABLE custom_events DELETE WHERE ({place}) = {row[:4]} SETTINGS mutations_sync = 2")
-print(json.dumps(row))
+rows = client.query(f"SELECT {place}, key_id FROM custom_events ORDER BY rand() LIMIT 3").result_rows
+deleted, doubled, invented = ({"origin": row[:4], "key_id": row[4]} for row in rows)
+client.command(f"ALTER TABLE custom_events DELETE WHERE ({place}) = {deleted['origin']} SETTINGS mutations_sync = 2")
+client.command(f"INSERT INTO custom_events SELECT * FROM custom_events WHERE ({place}) = {doubled['origin']}")
+model = f"SELECT * FROM custom_events WHERE ({place}) = {invented['origin']}"
+another = f"SELECT * REPLACE (4294967295 AS origin_index) FROM ({model})"
+client.command(f"INSERT INTO custom_events {another}")
+print(json.dumps([deleted, doubled, invented]))
 """
 
 
@@ -65,15 +71,15 @@ class Store:
         self._process.send_signal(how)
         await asyncio.to_thread(self._process.wait, PATIENCE_S)
 
-    async def delete_one_row(self) -> list[Any]:
-        """Return the row's origin and key id."""
+    async def tamper(self) -> list[dict[str, Any]]:
+        """Delete a row, double one, and invent one; return origin and key id of each, of the last its model's."""
         run = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", _DELETE_ONE_ROW, env=self._environment, stdout=subprocess.PIPE
+            sys.executable, "-c", _TAMPER, env=self._environment, stdout=subprocess.PIPE
         )
         said, _ = await run.communicate()
         assert run.returncode == 0
-        row: list[Any] = orjson.loads(said)
-        return row
+        rows: list[dict[str, Any]] = orjson.loads(said)
+        return rows
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -194,7 +200,7 @@ async def kill(settings: Settings, part: str) -> None:
     await until(lambda: why_not_ready("127.0.0.1", settings.admin_port(part)) == "", PATIENCE_S)
 
 
-async def test_the_ledger_balances_through_kills_and_names_a_row_that_was_deleted_by_hand(
+async def test_the_ledger_balances_through_kills_and_names_each_row_that_was_tampered_with(
     stack: Callable[..., LocalStack], monkeypatch: pytest.MonkeyPatch
 ):
     seed = random.randrange(2**32)
@@ -233,19 +239,22 @@ async def test_the_ledger_balances_through_kills_and_names_a_row_that_was_delete
         assert "It balances" in said.stdout
 
         await store.end(signal.SIGTERM)
-        *place, key_id = await store.delete_one_row()
+        deleted, doubled, invented = await store.tamper()
         await store.start()
         broken = await auditor.settled()
-        [gap] = broken["gaps"]
-        named = "/".join(map(str, place))
-        assert (gap["flaw"], gap["range"], gap["key_id"]) == ("missing", named, key_id)
+        named = {(gap["flaw"], gap["range"], gap["key_id"]) for gap in broken["gaps"]}
+        assert named == {
+            ("missing", "/".join(map(str, deleted["origin"])), deleted["key_id"]),
+            ("doubled", "/".join(map(str, doubled["origin"])), doubled["key_id"]),
+            ("never_accepted", "/".join(map(str, [*invented["origin"][:3], LARGEST_INDEX])), None),
+        }
         assert broken["totals"] == balance["totals"] | {"landed": len(traffic.fresh) - 1, "missing": 1}
         said = await asyncio.to_thread(headrace, "ledger")
         assert said.exit_code == ExitCode.FAILED
-        assert named in said.stdout
+        assert all(place in said.stdout for _, place, _ in named)
         as_json = await asyncio.to_thread(headrace, "ledger", "--json")
         assert as_json.exit_code == ExitCode.FAILED
-        assert orjson.loads(as_json.stdout)["gaps"] == [gap]
+        assert orjson.loads(as_json.stdout)["gaps"] == broken["gaps"]
 
 
 def assert_exact(balance: dict[str, Any], traffic: Traffic) -> None:

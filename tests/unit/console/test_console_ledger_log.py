@@ -143,6 +143,14 @@ def test_what_is_between_worker_and_lander_is_in_flight_and_what_the_lander_refu
     assert balance.totals() == Counts(3, 0, 0, 2, 1, 0)
 
 
+def test_what_the_lander_dropped_for_another_origins_sake_is_a_duplicate():
+    side = side_of(5, judged=6, end=6)
+    side.dropped[ledger.key_of(2, 0, 5)] = 0b01
+    balance = balance_of(side, {Coordinate(2, 0, 5): Landed(0b10)})
+    assert balance.is_balanced
+    assert balance.totals() == Counts(3, 1, 1, 1, 0, 0)
+
+
 def test_rows_between_two_chunks_that_are_known_were_never_accepted():
     side = side_of(5, 7, judged=8, end=8)
     landed = {Coordinate(2, 0, offset): Landed(0b11) for offset in (5, 6, 7)}

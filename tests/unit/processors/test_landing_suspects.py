@@ -44,6 +44,20 @@ def test_everything_is_suspect_while_the_mark_is_unknown():
     assert looked_up(rows, marks(p0=b"")) == [rows[1]]
 
 
+def test_a_copy_that_is_dropped_for_its_id_names_the_origin_that_landed_and_a_repeat_names_none():
+    landed, copy, repeat = at(1), row_at(Origin(1, 0, 9, 0), REPLAYED, at(1).event_id), at(2, doubt=REPLAYED)
+    said = Landed({repeat.origin: repeat.event_id}, {landed.event_id: landed.origin, repeat.event_id: repeat.origin})
+    decision = decide([copy, repeat], said)
+    assert (decision.new, decision.repeats) == ([], [copy, repeat])
+    assert decision.owners == {copy.origin: landed.origin}
+
+
+def test_of_two_copies_in_one_batch_the_first_owns_the_other():
+    first, second = (row_at(Origin(1, 0, offset, 0), REPLAYED, b"e" * 16) for offset in (1, 2))
+    decision = decide([first, second], Landed())
+    assert (decision.new, decision.owners) == ([first], {second.origin: first.origin})
+
+
 @pytest.mark.parametrize("doubt", [REPLAYED, ASTRAY])
 def test_a_row_in_doubt_is_looked_up_wherever_it_stands(doubt: int):
     rows = [at(11), at(12, doubt=doubt)]

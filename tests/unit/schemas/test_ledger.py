@@ -1,5 +1,6 @@
 """The ledger's record: small, exact, and never guessed at."""
 
+import contextlib
 from collections.abc import Mapping
 from typing import cast
 
@@ -12,6 +13,7 @@ from schemas import ledger
 from schemas.chunk import RequestPart
 from schemas.ledger import Copies, Dead, LedgerError, Run
 from schemas.limits import CHUNK_EVENTS, LEDGER_NAME_CHARS, RECORD_BYTES, TIME_MS
+from schemas.origin import Origin
 from schemas.reasons import Reason
 
 KEY = ("default", "production", "secret-0123456789")
@@ -75,6 +77,26 @@ def test_the_key_is_the_beginning_of_its_events_origins_and_comes_back():
     assert ledger.coordinate_of(key) == (3, 2, 2**40)
     with pytest.raises(LedgerError):
         ledger.coordinate_of(key + b"\x00")
+
+
+@pytest.mark.parametrize(
+    ("events", "is_read"), [(CHUNK_EVENTS - 1, True), (CHUNK_EVENTS, True), (CHUNK_EVENTS + 1, False)]
+)
+def test_a_record_that_counts_more_than_a_chunk_holds_is_refused(events: int, is_read: bool):
+    value = ledger.encode([Run(*KEY, 1, events)], [], [])
+    with contextlib.nullcontext() if is_read else pytest.raises(LedgerError):
+        assert ledger.decode(value).events == events
+
+
+def test_what_the_lander_dropped_names_its_owner():
+    owner = Origin(1, 2, 3, 4).pack()
+    assert ledger.decode_dropped(ledger.encode_dropped(owner)) == owner
+
+
+@pytest.mark.parametrize("value", [b"", msgspec.msgpack.encode([2, b"o" * 19]), msgspec.msgpack.encode([1, b"o"])])
+def test_what_names_no_owner_in_this_version_is_refused(value: bytes):
+    with pytest.raises(LedgerError):
+        ledger.decode_dropped(value)
 
 
 @pytest.mark.parametrize("value", [b"", b"\xff", b"\x94\x01\x90\x90", msgspec.msgpack.encode([2, [], [], []])])
