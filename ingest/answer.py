@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 import msgspec
 from starlette.types import Send
 
+from ingest.durability import Durability
 from ingest.receive import Request
 from ingest.refusal import Refusal
 from ingest.split import Refused
@@ -25,15 +26,21 @@ class Answer(NamedTuple):
 
 
 SUCCESS: Final = Answer(202, b'{"success":true}')
-"""Everything that was sent is in the log."""
+"""The request was taken, and there is nothing in it to keep."""
+
+_KEPT: Final = {
+    durability: Answer(*SUCCESS[:2], headers=((b"x-headrace-durability", durability.value.encode()),))
+    for durability in Durability
+}
 
 
-def accepted(refused: Sequence[Refused]) -> Answer:
-    """Answer a request whose events are all in the log, or in the dead letters as listed."""
+def accepted(refused: Sequence[Refused], durability: Durability) -> Answer:
+    """Answer a request whose events are all kept, or in the dead letters as listed; `durability` says where."""
+    kept = _KEPT[durability]
     if not refused:
-        return SUCCESS
+        return kept
     listed = [{"index": item.position, "reason": item.verdict.reason} for item in refused]
-    return Answer(202, _encode({"success": True, "refused": listed}))
+    return kept._replace(content=_encode({"success": True, "refused": listed}))
 
 
 def refusing(refusal: Refusal) -> Answer:

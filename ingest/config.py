@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from schemas.kafka import KafkaConnection
-from schemas.limits import ANSWER_DEADLINE_S
+from schemas.limits import ANSWER_DEADLINE_S, SPILL_BYTES
 
 
 @dataclass(frozen=True)
@@ -16,3 +16,5 @@ class GatewayConfig:
     """When a request that the log has not acknowledged is answered 503."""
     alias_paths: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ("*",)
+    spill_max_bytes: int = SPILL_BYTES
+    """What the spill holds at the most, if there is one."""

@@ -7,12 +7,15 @@ from starlette.types import ASGIApp
 
 from ingest.auth import KeyDirectory
 from ingest.config import GatewayConfig
+from ingest.durability import DurableLog
 from ingest.linger import Linger
 from ingest.log_events import LogEvents
+from ingest.outbox import Outbox
 from ingest.publish import Publisher
 from ingest.routes import Cors, GatewayApp
 from ingest.serve_specs import ServeSpecs
 from ingest.specs import SpecsShelf
+from ingest.spill import SpillingLog
 from schemas.metrics import GatewayMetrics
 from schemas.reference import ReferenceReader
 from schemas.topics import CONFIG_SPECS, KEYS
@@ -23,15 +26,21 @@ _NOT_STARTED: Final = "the gateway has not been started"
 class Gateway:
     """The ingest stage. `app` may be served before `start`; it answers 503 until it is ready."""
 
-    def __init__(self, config: GatewayConfig, metrics: GatewayMetrics) -> None:
+    def __init__(self, config: GatewayConfig, metrics: GatewayMetrics, outbox: Outbox | None = None) -> None:
+        """Put the parts together. With an `outbox`, which it closes, it takes events while Kafka is away."""
         self._metrics = metrics
         self._publisher = Publisher(config.kafka, metrics)
-        self._linger = Linger(self._publisher.append, config.linger_ms, config.answer_deadline_s)
+        self._spill = None
+        if outbox is not None:
+            limit, deadline_s = config.spill_max_bytes, config.answer_deadline_s
+            self._spill = SpillingLog(self._publisher, outbox, limit, metrics, deadline_s)
+        self._events: DurableLog = self._spill or self._publisher
+        self._linger = Linger(self._events.append, config.linger_ms, config.answer_deadline_s)
         self._directory = KeyDirectory(lambda: self._keys.caught_up)
         self._keys = ReferenceReader(config.kafka, KEYS, self._directory.on_record)
         self._shelf = SpecsShelf()
         self._specs = ReferenceReader(config.kafka, CONFIG_SPECS, self._shelf.on_record)
-        self._log_events = LogEvents(self._directory, self._publisher, self._linger, metrics)
+        self._log_events = LogEvents(self._directory, self._events, self._linger, metrics)
         metrics.in_flight_bytes.set_function(self._log_events.held_bytes)
         self._app = GatewayApp(
             self._log_events,
@@ -56,6 +65,8 @@ class Gateway:
         """Connect to the log and begin to read keys and specs. Returns at once; `readiness` tells."""
         self._linger.start()
         await self._publisher.start()
+        if self._spill is not None:
+            await self._spill.start()
         await self._keys.start()
         await self._specs.start()
         self._started = True
@@ -64,6 +75,8 @@ class Gateway:
         """Refuse what is new with 503, answer what is in hand, and disconnect."""
         self._log_events.is_draining = True
         await self._linger.drain()
+        if self._spill is not None:
+            await self._spill.stop()
         await self._keys.stop()
         await self._specs.stop()
         await self._publisher.stop()
@@ -73,10 +86,13 @@ class Gateway:
         waiting = {}
         if not self._started:
             waiting["gateway"] = _NOT_STARTED
-        if problem := self._publisher.problem:
+        if problem := self._events.problem:
             waiting["log"] = problem
         elif stalled := self._linger.stalled:
             waiting["log"] = f"partitions {sorted(stalled)} do not acknowledge; is the broker up?"
+        # A spill that cannot be used is no reason to send nothing here while Kafka takes everything.
+        if self._spill is not None and self._spill.spill_problem and (waiting or self._spill.holds_any):
+            waiting["spill"] = self._spill.spill_problem
         if not self._keys.caught_up:
             waiting["keys"] = "the topic of keys has not been read to its end"
         if not self._specs.caught_up:

@@ -8,11 +8,12 @@ whose last record is still on its way gathers until it has arrived.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
 
 from ingest.chunks import Part
+from ingest.durability import Durability, Record
 from schemas.limits import ANSWER_DEADLINE_S, CHUNK_BYTES, CHUNK_EVENTS
 
 log = structlog.get_logger()
@@ -22,25 +23,21 @@ _BATCH_BYTES: Final = 768 * 1024
 """Records sent at once to one partition; a Kafka broker takes batches up to 1 MiB by default."""
 
 
-class Record(NamedTuple):
-    """The value of one record of `events.raw`, and how many events are in it."""
-
-    value: bytes
-    events: int
-
-
 class Ticket:
     """What one request waits for: the acknowledgement of every record that holds a part of it."""
 
-    __slots__ = ("due_s", "pending", "settled")
+    __slots__ = ("due_s", "durability", "pending", "settled")
 
     def __init__(self, settled: asyncio.Future[bool], pending: int, due_s: float) -> None:
         self.settled = settled
         self.pending = pending
         self.due_s = due_s
+        self.durability = Durability.KAFKA
 
-    def acknowledge(self) -> None:
-        """Note that one of the records is in the log; the last one ends the wait."""
+    def acknowledge(self, durability: Durability) -> None:
+        """Note that one of the records is in the log or spilled; the last one ends the wait."""
+        if durability is Durability.SPILL:
+            self.durability = durability
         self.pending -= 1
         if self.pending == 0 and not self.settled.done():
             self.settled.set_result(True)
@@ -52,7 +49,7 @@ class Ticket:
 
 
 Waiting = tuple[Part, Ticket]
-Append = Callable[[int, Sequence[Record]], Awaitable[None]]
+Append = Callable[[int, Sequence[Record]], Awaitable[Durability]]
 
 
 class _Queue:
@@ -67,7 +64,7 @@ class _Queue:
 
 
 class Linger:
-    """Gathers parts by partition and hands them to `append`, which returns when they are in the log.
+    """Gathers parts by partition and hands them to `append`, which returns when no crash loses them.
 
     One call of `append` per partition is under way at any time. A part whose request was answered
     while it waited (in vain) is dropped: its sender was told to send it again.
@@ -150,15 +147,16 @@ class Linger:
     async def _deliver(self, queue: _Queue) -> None:
         taken, queue.waiting = take(queue.waiting)
         try:
+            durability = Durability.KAFKA
             if taken:
-                await self._append(queue.partition, records_of([part for part, _ in taken]))
+                durability = await self._append(queue.partition, records_of([part for part, _ in taken]))
         except Exception:
             log.exception("append_failed", partition=queue.partition)
             for _, ticket in taken:
                 ticket.fail()
         else:
             for _, ticket in taken:
-                ticket.acknowledge()
+                ticket.acknowledge(durability)
         finally:
             queue.sent_at_s = 0.0
             if queue.waiting and self._flush_handle is None:

@@ -10,8 +10,8 @@ from ingest.auth import KeyDirectory, KnownKey, authenticate, may_write
 from ingest.body import decode
 from ingest.chunks import RequestHead, parts_of
 from ingest.dead_letters import dead_letters_of
+from ingest.durability import DurableLog, LogUnavailableError
 from ingest.linger import Linger, Ticket
-from ingest.publish import LogUnavailableError, Publisher
 from ingest.receive import Request, body_of, number_of
 from ingest.refusal import Refusal
 from ingest.shared_user import with_shared_user
@@ -40,15 +40,15 @@ class Taken(NamedTuple):
 
 
 class LogEvents:
-    """Takes log requests. An answer of 202 means that every event is in the log or a dead letter.
+    """Takes log requests. An answer of 202 means that every event is in the log, a dead letter, or spilled.
 
     A request is `admit`ted by its head, `take`n with its body and `finish`ed when its ticket is
     settled; a call of the object does all three.
     """
 
-    def __init__(self, directory: KeyDirectory, publisher: Publisher, linger: Linger, metrics: GatewayMetrics) -> None:
+    def __init__(self, directory: KeyDirectory, events: DurableLog, linger: Linger, metrics: GatewayMetrics) -> None:
         self._directory = directory
-        self._publisher = publisher
+        self._events = events
         self._linger = linger
         self._metrics = metrics
         self._held_bytes = 0
@@ -90,15 +90,15 @@ class LogEvents:
         self._held_bytes -= taken.held_bytes
         if not taken.ticket.settled.result():
             raise Refusal(Reason.LOG_UNAVAILABLE, "the log did not acknowledge in time; try again")
-        return accepted(taken.refused)
+        return accepted(taken.refused, taken.ticket.durability)
 
     def _put(self, request: Request, known: KnownKey, body: bytes, found: Split) -> Taken:
-        if problem := self._publisher.problem:
+        if problem := self._events.problem:
             raise Refusal(Reason.LOG_UNAVAILABLE, problem)
         if self._held_bytes + len(body) > GATEWAY_IN_FLIGHT_BYTES:
             raise Refusal(Reason.OVERLOADED, "the gateway holds as much as it may; try again")
         head = head_of(known, request, _now_ms())
-        partitions = self._publisher.partitions
+        partitions = self._events.partitions
         parts = parts_of(head, found, partitions, key_of(request), body)
         stalled = self._linger.stalled
         if stalled and any(part.partition in stalled for part in parts):
@@ -117,7 +117,7 @@ class LogEvents:
 
     async def _append_letter(self, letter: DeadLetter, partition: int, ticket: Ticket) -> None:
         try:
-            await self._publisher.append_dead_letter(partition, letter.encode())
+            durability = await self._events.append_dead_letter(partition, letter.encode())
         except LogUnavailableError:
             ticket.fail()
         except Exception:
@@ -125,7 +125,7 @@ class LogEvents:
             raise
         else:
             self._metrics.dead_letters.labels(letter.reason.value).inc()
-            ticket.acknowledge()
+            ticket.acknowledge(durability)
 
     def held_bytes(self) -> int:
         """Return how many decoded bytes are held unanswered."""

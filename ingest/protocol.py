@@ -20,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from ingest.answer import Answer, headers_of, refusing
 from ingest.auth import KnownKey
 from ingest.log_events import Taken
-from ingest.receive import Request, length_of
+from ingest.receive import Request, RequestIds, length_of
 from ingest.refusal import Refusal
 from ingest.routes import GatewayApp
 from schemas.limits import HEADER_BLOCK_BYTES, IDLE_KEEP_ALIVE_S, UNFINISHED_REQUEST_S
@@ -29,6 +29,9 @@ from schemas.reasons import Reason
 log = structlog.get_logger()
 
 _SEPARATORS_BYTES: Final = len(b": \r\n")
+
+_refused_ids: Final = RequestIds()
+"""For what is refused before it has become a request."""
 _FRAMING: Final = (b"content-length", b"transfer-encoding")
 
 
@@ -227,10 +230,15 @@ class GatewayProtocol(HttpToolsProtocol):
         self._refusal = refusal
         self._in_head = False
         self._began_s = 0.0
-        log.info("request_refused", reason=refusal.reason.value, status=refusal.status)
+        request_id = _refused_ids.next()
+        log.info("request_refused", reason=refusal.reason.value, status=refusal.status, request_id=request_id)
         if not self.transport.is_closing():
             answer = self.app.refuse(refusal) if isinstance(self.app, GatewayApp) else refusing(refusal)
-            headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer.content))]
+            headers = [
+                (b"x-headrace-request-id", request_id.encode()),
+                (b"content-type", b"application/json"),
+                (b"content-length", b"%d" % len(answer.content)),
+            ]
             self.transport.write(_render(answer, headers, keep_alive=False))
             self.transport.close()
 

@@ -14,7 +14,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from ingest.linger import Record
+from ingest.durability import Durability, LogUnavailableError, Record
 from schemas import chunk
 from schemas.kafka import PRODUCER, KafkaConnection
 from schemas.metrics import GatewayMetrics
@@ -28,16 +28,11 @@ _REQUEST_TIMEOUT_MS: Final = 10_000
 _BATCH_BYTES: Final = 1_000_000
 
 
-class LogUnavailableError(Exception):
-    """The log cannot be written to at the moment."""
-
-
 class _Life:
     """One producer, from its connection to its replacement."""
 
-    def __init__(self, producer: AIOKafkaProducer, partitions: int) -> None:
+    def __init__(self, producer: AIOKafkaProducer) -> None:
         self.producer = producer
-        self.partitions = partitions
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def settle(self, delivery: "asyncio.Future[Any]") -> None:
@@ -59,6 +54,7 @@ class Publisher:
         self._life: _Life | None = None
         self._task: asyncio.Task[None] | None = None
         self._why = "connecting"
+        self._partitions = 0
 
     @property
     def problem(self) -> str:
@@ -67,8 +63,8 @@ class Publisher:
 
     @property
     def partitions(self) -> int:
-        """How many partitions `events.raw` has; 0 while that is not known."""
-        return self._life.partitions if self._life is not None else 0
+        """How many partitions `events.raw` has, as far as it was ever known; 0 before."""
+        return self._partitions
 
     async def start(self) -> None:
         """Connect in the background, and again after every failure, until `stop`."""
@@ -80,7 +76,7 @@ class Publisher:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def append(self, partition: int, records: Sequence[Record]) -> None:
+    async def append(self, partition: int, records: Sequence[Record]) -> Durability:
         """Append chunks to a partition. Raises LogUnavailableError."""
         began_s = time.perf_counter()
         life = self._ready()
@@ -88,11 +84,13 @@ class Publisher:
         self._metrics.append_seconds.observe(time.perf_counter() - began_s)
         self._metrics.chunks.inc(len(records))
         self._metrics.events.inc(sum(record.events for record in records))
+        return Durability.KAFKA
 
-    async def append_dead_letter(self, partition: int, value: bytes) -> None:
+    async def append_dead_letter(self, partition: int, value: bytes) -> Durability:
         """Append to `dlq.ingest`. Raises LogUnavailableError."""
         life = self._ready()
         await self._guard(life, self._append_dead_letter(life, partition, value))
+        return Durability.KAFKA
 
     def _ready(self) -> _Life:
         if self._life is None:
@@ -102,7 +100,7 @@ class Publisher:
     async def _append(self, life: _Life, partition: int, records: Sequence[Record]) -> None:
         batch = life.producer.create_batch()
         for record in records:
-            headers = list(chunk.headers(record.events))
+            headers = list(chunk.headers(record.events, record.spilled_ms))
             if batch.append(key=None, value=record.value, timestamp=None, headers=headers) is None:
                 await life.settle(await life.producer.send_batch(batch, EVENTS_RAW, partition=partition))
                 batch = life.producer.create_batch()
@@ -139,8 +137,9 @@ class Publisher:
             life = None
             try:
                 await producer.start()
-                life = self._life = _Life(producer, await _count_partitions(producer))
-                log.info("producer_ready", partitions=life.partitions)
+                self._partitions = await _count_partitions(producer)
+                life = self._life = _Life(producer)
+                log.info("producer_ready", partitions=self._partitions)
                 await life.over
             except (KafkaError, OSError, LogUnavailableError) as error:
                 self._why = f"Kafka at {self._connection.bootstrap} cannot be used: {error}"

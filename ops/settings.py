@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from schemas.kafka import KafkaConnection
-from schemas.limits import CLAIMS_WINDOW_MS
+from schemas.limits import CLAIMS_WINDOW_MS, SPILL_BYTES
 from schemas.store import StoreAddress
 
 CONFIG_FILE: Final = "headrace.toml"
@@ -57,6 +57,12 @@ class Settings(BaseSettings):
     linger_ms: float = Field(3.0, ge=0, le=100, description="How long the gateway gathers events for one chunk.")
     alias_paths: list[str] = Field([], description="More paths that take log requests, for clients behind ad-blockers.")
     cors_origins: list[str] = Field(["*"], description="Origins that browsers may send from.")
+
+    spill_dir: str = Field(
+        "",
+        description="Folder of this gateway alone in which it keeps events while Kafka is away. Empty: it answers 503.",
+    )
+    spill_max_bytes: int = Field(SPILL_BYTES, ge=1, description="Bytes of events that are kept there at the most.")
 
     claims_window_ms: int = Field(CLAIMS_WINDOW_MS, ge=1000, description="How long a copy of an event is recognised.")
     worker_instance: str = Field("0", description="Slot of this worker; one fixed name each makes restarts fast.")
@@ -123,6 +129,11 @@ class Settings(BaseSettings):
     def store(self) -> StoreAddress:
         """How to reach the store."""
         return StoreAddress(url=self.clickhouse) if self.clickhouse else StoreAddress(path=self.data_dir / "store")
+
+    @property
+    def spill_folder(self) -> Path | None:
+        """Where the gateway keeps events while Kafka is away, if it does."""
+        return Path(self.spill_dir).expanduser().resolve() if self.spill_dir else None
 
     @property
     def console_address(self) -> str:

@@ -4,6 +4,7 @@ Chunks exist because a stream processor pays per message, whatever is in it. The
 the bytes that the SDK sent, so that ids, retries and replays can be judged on what was received.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Final
 
 import msgspec
@@ -18,6 +19,7 @@ COUNT_HEADER: Final = "n"
 REPLAY_HEADER: Final = "replay"
 ATTEMPT_HEADER: Final = "attempt"
 SPILLED_HEADER: Final = "spilled"
+"""On a chunk that waited in a gateway's spill: when it was put there, in ms since the epoch, decimal."""
 
 Headers = tuple[tuple[str, bytes], ...]
 
@@ -69,6 +71,21 @@ def decode(value: bytes) -> Chunk:
     return chunk
 
 
-def headers(events: int) -> Headers:
-    """Return the headers of a chunk that holds `events` events."""
-    return ((VERSION_HEADER, VERSION), (COUNT_HEADER, b"%d" % events))
+def headers(events: int, spilled_ms: int = 0) -> Headers:
+    """Return the headers of a chunk that holds `events` events; `spilled_ms` is when it was spilled, if it was."""
+    told = ((VERSION_HEADER, VERSION), (COUNT_HEADER, b"%d" % events))
+    return (*told, (SPILLED_HEADER, b"%d" % spilled_ms)) if spilled_ms else told
+
+
+def outlived_claims(headers: Mapping[str, bytes | None], append_ms: int, claims_window_ms: int) -> bool:
+    """Tell whether a chunk sat in a spill for so long that the claims may know nothing of its copies any more.
+
+    Half of the window is left to the time between the two sendings. `append_ms` is the broker's clock
+    at the chunk's append. A header that cannot be read counts as long.
+    """
+    spilled = headers.get(SPILLED_HEADER, b"")
+    if spilled == b"":
+        return False
+    if spilled is None or not spilled.isdigit():
+        return True
+    return append_ms - int(spilled) > claims_window_ms / 2

@@ -15,6 +15,9 @@ VARIABLE: Final = "HEADRACE_CRASH_AT"
 class CrashPoint(StrEnum):
     """Every place there is. The crash matrix of the tests goes over this list."""
 
+    SPILL_AFTER_COMMIT = "spill.after_commit"
+    SPILL_BEFORE_APPEND = "spill.before_append"
+    SPILL_AFTER_APPEND = "spill.after_append"
     LANDER_AFTER_CONSUME = "lander.after_consume"
     LANDER_AFTER_READBACK = "lander.after_readback"
     LANDER_BEFORE_INSERT = "lander.before_insert"

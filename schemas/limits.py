@@ -49,6 +49,9 @@ GATEWAY_IN_FLIGHT_BYTES: Final = 256 * MIB
 ANSWER_DEADLINE_S: Final = 2.5
 """The gateway answers 503 when the log has not acknowledged by then (Go SDKs give up at 3 s)."""
 
+SPILL_BYTES: Final = 1024 * MIB
+"""Chunks that a gateway's spill holds while Kafka is away, unless set otherwise; beyond: 503."""
+
 # --- a record in Kafka -------------------------------------------------------------------------
 CHUNK_EVENTS: Final = 1_000
 """Events in one record of `events.raw`."""

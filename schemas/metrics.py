@@ -42,6 +42,23 @@ class GatewayMetrics:
             buckets=_SECONDS,
             registry=r,
         )
+        self.spilled_chunks = Counter(
+            "headrace_gateway_spilled_chunks", "Records committed to the spill, because Kafka was away.", registry=r
+        )
+        self.drained_chunks = Counter(
+            "headrace_gateway_drained_chunks", "Records of the spill that Kafka has acknowledged since.", registry=r
+        )
+        self.spill_errors = Counter(
+            "headrace_gateway_spill_errors", "Reads and commits of the spill that failed.", registry=r
+        )
+        self.spill_chunks = Gauge("headrace_gateway_spill_chunks", "Records that wait in the spill.", registry=r)
+        self.spill_bytes = Gauge("headrace_gateway_spill_bytes", "Bytes that wait in the spill.", registry=r)
+        self.spill_oldest_seconds = Gauge(
+            "headrace_gateway_spill_oldest_seconds", "How long the oldest of them has waited.", registry=r
+        )
+        self.spill_commit_seconds = Histogram(
+            "headrace_gateway_spill_commit_seconds", "Duration of a commit of the spill.", buckets=_SECONDS, registry=r
+        )
 
 
 class WorkerMetrics:

@@ -17,7 +17,7 @@ from ops import logs
 from ops.admin import AdminServer
 from ops.http_server import HttpServer, PortUnavailableError
 from ops.processes.allocator import keep_freed_memory
-from ops.processes.stage import Stage
+from ops.processes.stage import CannotStartError, Stage
 from ops.settings import Settings
 
 log = structlog.get_logger()
@@ -65,8 +65,8 @@ class _AllMetrics(Collector):
 def run(name: str, settings: Settings, compose: Callable[[Settings], Composition]) -> int:
     """Run a process until it is told to stop or must end; return its exit code.
 
-    SIGTERM and SIGINT stop it cleanly: 0. A stage that fails for good, a port that is taken or an
-    error nobody caught: 1, with the reason in the log.
+    SIGTERM and SIGINT stop it cleanly: 0. A stage that fails for good, a port or folder that is taken or
+    an error nobody caught: 1, with the reason in the log.
     """
     logs.configure(settings.log_level, name)
     keep_freed_memory()
@@ -75,6 +75,8 @@ def run(name: str, settings: Settings, compose: Callable[[Settings], Composition
             return runner.run(_run(name, settings, compose))
     except PortUnavailableError as error:
         log.critical("port_unavailable", error=str(error))
+    except CannotStartError as error:
+        log.critical("cannot_start", error=str(error))
     except Exception:
         log.critical("process_failed", exc_info=True)
     return 1

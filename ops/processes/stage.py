@@ -5,6 +5,10 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry
 
 
+class CannotStartError(Exception):
+    """A process cannot work with what it was given; the message says what to do about it."""
+
+
 class Stage(Protocol):
     """What gateway, worker, lander and console have in common.
 

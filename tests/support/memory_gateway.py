@@ -4,9 +4,9 @@ import time
 from collections.abc import Sequence
 
 from ingest.auth import KeyDirectory
-from ingest.linger import Linger, Record
+from ingest.durability import Durability, LogUnavailableError, Record
+from ingest.linger import Linger
 from ingest.log_events import LogEvents
-from ingest.publish import LogUnavailableError
 from ingest.routes import Cors, GatewayApp
 from ingest.serve_specs import ServeSpecs
 from ingest.specs import SpecsShelf
@@ -27,14 +27,17 @@ class MemoryLog:
         self.records: list[tuple[int, Record]] = []
         self.letters: list[tuple[int, dict[str, object]]] = []
         self.refuses_letters = False
+        self.durability = Durability.KAFKA
 
-    async def append(self, partition: int, records: Sequence[Record]) -> None:
+    async def append(self, partition: int, records: Sequence[Record]) -> Durability:
         self.records += [(partition, record) for record in records]
+        return self.durability
 
-    async def append_dead_letter(self, partition: int, value: bytes) -> None:
+    async def append_dead_letter(self, partition: int, value: bytes) -> Durability:
         if self.refuses_letters:
             raise LogUnavailableError("away")
         self.letters.append((partition, avro.DEAD_LETTER.decode(value[avro.FRAME_BYTES :])))
+        return self.durability
 
     def parts(self) -> list[RequestPart]:
         return [part for _, record in self.records for part in chunk.decode(record.value).requests]
@@ -54,7 +57,7 @@ class MemoryGateway:
         self.shelf = SpecsShelf()
         self.linger = Linger(self.log.append, linger_ms=1, answer_deadline_s=60)
         self.linger.start()
-        self.log_events = LogEvents(self.directory, self.log, self.linger, self.metrics)  # type: ignore[arg-type]
+        self.log_events = LogEvents(self.directory, self.log, self.linger, self.metrics)
         serve_specs = ServeSpecs(self.directory, self.shelf)
         self.app = GatewayApp(self.log_events, serve_specs, alias_paths, Cors(cors_origins), self.metrics)
         for key in (SECRET, CLIENT, CONSOLE):

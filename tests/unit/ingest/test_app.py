@@ -11,6 +11,7 @@ import httpx
 import pytest
 from support.memory_gateway import CLIENT, CONSOLE, SECRET, MemoryGateway
 
+from ingest.durability import Durability
 from schemas import specs
 from schemas.ids import EventIds, partition_key, partition_of
 from schemas.keys import KeyKind
@@ -55,6 +56,19 @@ async def test_every_log_path_takes_events(
     assert part.request_id == answer.headers["x-headrace-request-id"]
     assert gateway.log.events() == [EVENT]
     assert (part.project, part.environment) == ("default", "production")
+
+
+@pytest.mark.parametrize("durability", Durability)
+async def test_an_answer_says_where_the_events_are_kept(
+    gateway: MemoryGateway, http: httpx.AsyncClient, durability: Durability
+):
+    gateway.log.durability = durability
+    answer = await http.post("/v1/log_event", content=BODY, headers=HEADER)
+    assert answer.headers["x-headrace-durability"] == durability.value
+    bad = b'{"events":[{"eventName":"\\ud800"}]}'
+    answer = await http.post("/v1/log_event", content=bad, headers=HEADER)
+    assert answer.json()["refused"]
+    assert answer.headers["x-headrace-durability"] == durability.value
 
 
 async def test_what_the_request_says_of_itself_goes_with_its_events(gateway: MemoryGateway, http: httpx.AsyncClient):

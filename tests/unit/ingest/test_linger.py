@@ -7,7 +7,8 @@ import pytest
 from support.clocks import skip_waiting
 
 from ingest.chunks import Part
-from ingest.linger import Linger, Record, Ticket
+from ingest.durability import Durability, Record
+from ingest.linger import Linger, Ticket
 from schemas import chunk
 from schemas.limits import ANSWER_DEADLINE_S
 
@@ -26,12 +27,14 @@ class MemoryLog:
         self.open = asyncio.Event()
         self.open.set()
         self.failing = False
+        self.spilled = Durability.KAFKA  # of partition 1
 
-    async def append(self, partition: int, records: Sequence[Record]) -> None:
+    async def append(self, partition: int, records: Sequence[Record]) -> Durability:
         self.appends.append((partition, list(records)))
         await self.open.wait()
         if self.failing:
             raise OSError("the log is gone")
+        return self.spilled if partition == 1 else Durability.KAFKA
 
     def requests(self) -> list[str]:
         values = [record.value for _, records in self.appends for record in records]
@@ -65,6 +68,13 @@ async def until(condition: Callable[[], object]) -> None:
 
 async def settled(*tickets: Ticket) -> list[bool]:
     return list(await asyncio.wait_for(asyncio.gather(*(ticket.settled for ticket in tickets)), ANSWER_DEADLINE_S * 2))
+
+
+async def test_a_request_of_which_anything_was_spilled_says_so(linger: Linger, log: MemoryLog):
+    log.spilled = Durability.SPILL
+    some, none = linger.put([part(1), part(0)]), linger.put([part(0)])
+    assert await settled(some, none) == [True, True]
+    assert (some.durability, none.durability) == (Durability.SPILL, Durability.KAFKA)
 
 
 async def test_an_idle_gateway_makes_nobody_wait(log: MemoryLog):
@@ -131,7 +141,7 @@ async def test_dead_letters_are_waited_for_beside_the_parts(linger: Linger):
     ticket = linger.put([part()], besides=1)
     await asyncio.sleep(0.02)
     assert not ticket.settled.done()
-    ticket.acknowledge()
+    ticket.acknowledge(Durability.KAFKA)
     assert await settled(ticket) == [True]
 
 

@@ -279,6 +279,7 @@ async def test_what_is_no_http_is_refused_and_the_connection_closed(server: Serv
     status, headers, body = await client.answer()
     assert (status, headers["connection"]) == (400, "close")
     assert json.loads(body)["reason"] == "malformed_request"
+    assert headers["x-headrace-request-id"]
     assert await client.is_closed()
     assert server.gateway.log.events() == []
     assert server.gateway.count("headrace_gateway_refused_requests_total", reason="malformed_request") == 1
