@@ -14,7 +14,7 @@ from support.fault_proxy import FaultProxy, Seen
 from support.ports import free_port_block
 from support.sdk_bench import Bench, job_of, running_bench, visitor
 from support.sdk_programs import Custom, Exposure, ProcessProgram, pages, skip_without_parts
-from support.sdk_steps import CLIENTS, PATIENCE_S, Outcome, Step, missing, nothing_dropped, version_of
+from support.sdk_steps import CLIENTS, PATIENCE_S, SERVERS, Outcome, Step, missing, nothing_dropped, version_of
 from support.waiting import until
 
 from ops.settings import Settings
@@ -23,6 +23,7 @@ from ops.stack.local import LocalStack
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "sdks.md"
+NEW_GATE = "gate_of_newer_specs"
 HELD_S = 14.0
 """Longer than core SDKs and js-client wait for an answer."""
 
@@ -164,9 +165,14 @@ async def test_what_was_answered_503_is_sent_again_and_lands_once(refused: dict[
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def slow(start_step: StartStep, proxy: FaultProxy) -> dict[str, Outcome]:
-    """The first answer to each client is held for longer than the SDKs with a time-out of 10 s wait for it."""
+async def slow(bench: Bench, start_step: StartStep, proxy: FaultProxy) -> dict[str, Outcome]:
+    """The first answer to each client is held for longer than the SDKs with a time-out of 10 s wait for it.
+
+    Meanwhile newer specs are pushed, which SDKs ask for every 10 s.
+    """
     step = await start_step("slow", proxy.url)
+    await step.check_gate(NEW_GATE)
+    newest = await bench.push_gate(NEW_GATE)
     proxy.hold_first_answer_s = HELD_S
     await step.visits(3)
     await step.all_do("flush")
@@ -174,6 +180,10 @@ async def slow(start_step: StartStep, proxy: FaultProxy) -> dict[str, Outcome]:
     await step.all_do("flush")
     await until(lambda: all(seen.log_statuses[202] > 1 for seen in step.seen(proxy)), PATIENCE_S)
     proxy.hold_first_answer_s = 0
+    servers = [seen for seen in step.seen(proxy) if seen.specs]
+    await until(lambda: all(seen.specs[newest] for seen in servers), PATIENCE_S, "an SDK did not get the newest specs")
+    await until(lambda: step.everybody_passes(NEW_GATE), PATIENCE_S)
+    await step.all_do("flush")
     return await step.outcomes(proxy.seen)
 
 
@@ -183,6 +193,14 @@ async def test_an_answer_that_comes_too_late_doubles_nothing(slow: dict[str, Out
     assert_exact(outcome)
     assert nothing_dropped(outcome.said)
     assert bool(outcome.seen.copies) is CLIENTS[name].sends_again_after_10_s
+
+
+@pytest.mark.parametrize("name", SERVERS)
+async def test_newer_specs_reach_an_sdk_that_runs_and_are_sent_to_it_once(slow: dict[str, Outcome], name: str):
+    seen_as = {exposure.rule for exposure in slow[name].landed.exposures if exposure.name == NEW_GATE}
+    assert seen_as == {"", "rule_everyone"}
+    assert len(slow[name].seen.specs) == 2
+    assert set(slow[name].seen.specs.values()) == {1}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -16,6 +16,7 @@ from ops.http_server import HttpServer, bind
 from schemas.wire import RequestBody
 
 LOG_PATHS = ("/v1/log_event", "/v1/rgstr")
+SPECS_PATH = "/download_config_specs"
 _HOP_BY_HOP = {"host", "connection", "content-length", "transfer-encoding", "keep-alive", "date", "server"}
 
 
@@ -27,6 +28,8 @@ class Seen:
     log_statuses: Counter[int] = field(default_factory=Counter)
     encodings: Counter[str] = field(default_factory=Counter)
     content_types: Counter[str] = field(default_factory=Counter)
+    specs: Counter[int] = field(default_factory=Counter)
+    """How often it was sent the config specs of each time."""
     beacons: int = 0
     events: Counter[bytes] = field(default_factory=Counter)
     in_one_request: Counter[bytes] = field(default_factory=Counter)
@@ -93,6 +96,8 @@ class FaultProxy:
             if self.hold_first_answer_s and key not in self._held:
                 self._held.add(key)
                 await asyncio.sleep(self.hold_first_answer_s)
+        if SPECS_PATH in path and (document := answer.json()).get("has_updates"):
+            seen.specs[document["time"]] += 1
         kept = {name: value for name, value in answer.headers.items() if name not in _HOP_BY_HOP}
         await Response(answer.content, answer.status_code, kept)(scope, receive, send)
 

@@ -75,11 +75,24 @@ class Bench:
 
     async def prepare(self) -> None:
         """Push the specs and wait until gateway and worker have them."""
-        time_ms = orjson.loads(SPECS)["time"]
-        await self._write([(CONFIG_SPECS, record_key(self._settings.project, time_ms), SPECS)])
+        await self._push(orjson.loads(SPECS))
         await self.know([self._marker])
         await until(self._gateway_has_specs, PATIENCE_S)
         await until(self._worker_has_specs, PATIENCE_S)
+
+    async def push_gate(self, name: str) -> int:
+        """Push newer specs that have one more gate, which everybody passes; return their time."""
+        document = orjson.loads(SPECS)
+        (public,) = [gate for gate in document["feature_gates"] if gate["name"] == "gate_public"]
+        document["feature_gates"].append({**public, "name": name, "salt": name})
+        document["time"] += 1
+        document["checksum"] = name
+        await self._push(document)
+        return int(document["time"])
+
+    async def _push(self, document: dict[str, Any]) -> None:
+        key = record_key(self._settings.project, document["time"])
+        await self._write([(CONFIG_SPECS, key, orjson.dumps(document))])
 
     async def close(self) -> None:
         """Let go of the connections."""

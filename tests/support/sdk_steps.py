@@ -67,6 +67,9 @@ CLIENTS = {
 }  # fmt: skip
 
 
+SERVERS = [client.name for client in CLIENTS.values() if not client.is_client]
+
+
 @dataclass
 class Outcome:
     """What one client logged, what landed of it, and what passed on the wire where a proxy stood there."""
@@ -128,6 +131,18 @@ class Step:
         """Wait until nothing is missing. What stays missing is for each client's own test to say."""
         with contextlib.suppress(AssertionError):
             await until(self._nothing_is_missing, LANDING_S)
+
+    async def check_gate(self, gate: str) -> None:
+        """Have every server SDK check a gate for one new visitor."""
+        self._visits += 1
+        users = {name: [visitor(f"{self.name}-{name}-v{self._visits}", "CA")] for name in SERVERS}
+        await asyncio.gather(*[self.programs[name].do("gate", gate=gate, users=users[name]) for name in SERVERS])
+
+    async def everybody_passes(self, gate: str) -> bool:
+        """Check a gate for one more visitor; return whether every server SDK lets it pass."""
+        await self.check_gate(gate)
+        said = [self.programs[name].said for name in SERVERS]
+        return all("true" in {value for (name, _), value in each.values.items() if name == gate} for each in said)
 
     async def outcomes(self, seen: Callable[[str], Seen]) -> dict[str, Outcome]:
         """Wait until nothing is missing, end the programs, and return what has landed once nothing is under way."""

@@ -1,6 +1,6 @@
 """How a driver is told what to do, and how it says what it did: JSON lines on its standard streams.
 
-The first line is the job, every later one a command: `{"do": "all" | "events" | "flush" | "stop", …}`.
+The first line is the job, every later one a command: `{"do": "all" | "events" | "gate" | "flush" | "stop", …}`.
 """
 
 import json

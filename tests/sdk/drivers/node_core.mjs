@@ -88,6 +88,11 @@ obey(async (job) => {
         exposed('experiment', name, told.userID, sdk.getExperiment(userOf(told), name).ruleID);
         logAll(sdk, job, told);
       }
+    } else if (command.do === 'gate') {
+      for (const told of command.users) {
+        const gate = sdk.getFeatureGate(userOf(told), command.gate);
+        exposed('gate', command.gate, told.userID, gate.ruleID, { value: gate.value });
+      }
     } else if (command.do === 'flush') {
       await sdk.flushEvents();
     } else if (command.do === 'stop') {

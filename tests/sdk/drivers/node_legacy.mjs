@@ -81,6 +81,11 @@ obey(async (job) => {
         exposed('experiment', name, told.userID, Statsig.getExperiment(userOf(told), name).getRuleID());
         logAll(job, told);
       }
+    } else if (command.do === 'gate') {
+      for (const told of command.users) {
+        const gate = Statsig.getFeatureGate(userOf(told), command.gate);
+        exposed('gate', command.gate, told.userID, gate.ruleID, { value: gate.value });
+      }
     } else if (command.do === 'flush') {
       // It settles when the batch was answered well or given up, minutes later; nobody waits for that.
       Statsig.flush();

@@ -105,6 +105,10 @@ def main() -> None:
                     experiment = sdk.get_experiment(user_of(told), lines.job["experiments"][0][0])
                     lines.exposed("experiment", experiment.name, told["userID"], experiment.rule_id)
                     log_all(sdk, lines, told)
+            case "gate":
+                for told in command["users"]:
+                    gate = sdk.get_feature_gate(user_of(told), command["gate"])
+                    lines.exposed("gate", gate.name, told["userID"], gate.rule_id, value=gate.value)
             case "flush":
                 sdk.flush_events().wait()
             case "stop":

@@ -102,6 +102,10 @@ def main() -> None:
                         "experiment", name, told["userID"], statsig.get_experiment(user_of(told), name).rule_id
                     )
                     log_all(lines, told)
+            case "gate":
+                for told in command["users"]:
+                    gate = statsig.get_feature_gate(user_of(told), command["gate"])
+                    lines.exposed("gate", gate.name, told["userID"], gate.rule_id, value=gate.value)
             case "flush":
                 statsig.flush()
             case "stop":
