@@ -24,6 +24,9 @@ _VERSION: Final = 1
 TOMBSTONE_MARGIN_MS: Final = 3600 * 1000
 """How much longer than the window an entry is kept: a broker's clock may step back."""
 
+UNSETTLED_RECORDS: Final = 10_000
+"""Records of a partition that may be read again after a kill: more than are read in some seconds."""
+
 
 class CorruptClaimsError(Exception):
     """A claims entry cannot be what a worker wrote; processing on would land events twice."""
@@ -67,8 +70,10 @@ def decode_entry(key: bytes, value: bytes) -> Entry:
 class ClaimsIndex:
     """The owners of the ids of one partition, exact, for `window_ms` of broker time."""
 
-    def __init__(self, window_ms: int) -> None:
+    def __init__(self, window_ms: int, unsettled: int = UNSETTLED_RECORDS) -> None:
+        """`unsettled` is how many of the newest records may come again; entries that they meet are kept."""
         self._window_ms = window_ms
+        self._newest_ms: deque[int] = deque(maxlen=unsettled)
         self._owner: dict[bytes, int] = {}
         self._entries: dict[int, Entry] = {}
         self._in_order: deque[Entry] = deque()
@@ -77,9 +82,9 @@ class ClaimsIndex:
         return len(self._owner)
 
     @classmethod
-    def rebuild(cls, entries: Iterable[Entry], window_ms: int) -> "ClaimsIndex":
+    def rebuild(cls, entries: Iterable[Entry], window_ms: int, unsettled: int = UNSETTLED_RECORDS) -> "ClaimsIndex":
         """Build the index from entries in any order; they are applied in record order."""
-        index = cls(window_ms)
+        index = cls(window_ms, unsettled)
         for entry in sorted(entries):
             index._claim(entry, _split(entry.ids))
         return index
@@ -123,8 +128,15 @@ class ClaimsIndex:
         self._claim(Entry(offset, append_ms, b"".join(ids)), ids)
 
     def expire(self, append_ms: int) -> list[int]:
-        """Forget entries that no record appended at `append_ms` or later can meet; return their offsets."""
-        horizon = append_ms - self._window_ms - TOMBSTONE_MARGIN_MS
+        """Forget entries that no record appended at `append_ms` or later can meet; return their offsets.
+
+        Nor may a record meet them that is read again: after a pause of hours the one before this may
+        be as old as that, and not committed yet.
+        """
+        newest = self._newest_ms
+        if len(newest) != newest.maxlen:
+            return []
+        horizon = min(append_ms, newest[0]) - self._window_ms - TOMBSTONE_MARGIN_MS
         gone = []
         while self._in_order and self._in_order[0].append_ms < horizon:
             entry = self._in_order.popleft()
@@ -148,6 +160,7 @@ class ClaimsIndex:
                 owners[event_id] = entry.offset
         if not known:
             self._in_order.append(entry)
+            self._newest_ms.append(entry.append_ms)
 
 
 def _split(packed: bytes) -> list[bytes]:

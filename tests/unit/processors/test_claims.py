@@ -17,6 +17,7 @@ from processors.claims import (
 )
 
 WINDOW_MS = 1_000
+LONGEST_MS = WINDOW_MS + TOMBSTONE_MARGIN_MS
 
 
 def event_id(number: int) -> bytes:
@@ -57,12 +58,37 @@ def test_an_id_is_owned_for_exactly_the_window(age_ms: int, is_copy: bool):
 
 
 def test_an_expired_entry_is_forgotten_and_named_for_its_tombstone():
-    index = ClaimsIndex(WINDOW_MS)
+    index = ClaimsIndex(WINDOW_MS, unsettled=1)
     take(index, 3, 0, [event_id(1)])
     take(index, 4, 5, [event_id(2)])
-    assert index.expire(WINDOW_MS + TOMBSTONE_MARGIN_MS) == []
-    assert index.expire(WINDOW_MS + TOMBSTONE_MARGIN_MS + 1) == [3]
+    for offset, append_ms, gone in ((5, LONGEST_MS, []), (6, LONGEST_MS + 1, [3])):
+        take(index, offset, append_ms, [])
+        assert index.expire(append_ms) == gone
     assert len(index) == 1
+
+
+@pytest.mark.parametrize("unsettled", [2, 5])
+def test_an_entry_is_kept_while_a_record_that_meets_it_may_be_read_again(unsettled: int):
+    """A worker that catches up after hours without traffic, or without itself, reads records of far
+    apart times within one commit; killed then, it must find the same owners for the older ones."""
+    index = ClaimsIndex(WINDOW_MS, unsettled)
+    take(index, 0, 0, [event_id(1)])
+    assert take(index, 1, WINDOW_MS, [event_id(1)]) == [False]
+    for newer in range(unsettled - 1):
+        take(index, 2 + newer, 2 * LONGEST_MS, [])
+        assert index.expire(2 * LONGEST_MS) == []
+        assert take(index, 1, WINDOW_MS, [event_id(1)]) == [False]
+    take(index, 100, 2 * LONGEST_MS, [])
+    assert index.expire(2 * LONGEST_MS) == [0, 1]
+
+
+def test_what_may_be_read_again_is_known_after_a_restart():
+    entries = [Entry(0, 0, event_id(1)), Entry(1, WINDOW_MS, b"")]
+    index = ClaimsIndex.rebuild(entries, WINDOW_MS, unsettled=2)
+    take(index, 2, 2 * LONGEST_MS, [])
+    assert index.expire(2 * LONGEST_MS) == []
+    take(index, 3, 2 * LONGEST_MS, [])
+    assert index.expire(2 * LONGEST_MS) == [0, 1]
 
 
 def test_an_entry_comes_back_as_it_was_written():
@@ -94,7 +120,7 @@ def test_a_worker_that_restarts_anywhere_decides_as_one_that_never_stopped(
     steps: list[tuple[int, list[int]]], chance: random.Random
 ):
     """Rebuilding from the entries, in any order and after any record, changes no later verdict."""
-    steady, restarted = ClaimsIndex(WINDOW_MS), ClaimsIndex(WINDOW_MS)
+    steady, restarted = ClaimsIndex(WINDOW_MS, unsettled=1), ClaimsIndex(WINDOW_MS, unsettled=1)
     changelog: dict[int, Entry] = {}
     clock = 0
     for offset, (pause, numbers) in enumerate(steps):
@@ -109,4 +135,4 @@ def test_a_worker_that_restarts_anywhere_decides_as_one_that_never_stopped(
         if chance.random() < 0.4:
             entries = list(changelog.values())
             chance.shuffle(entries)
-            restarted = ClaimsIndex.rebuild(entries, WINDOW_MS)
+            restarted = ClaimsIndex.rebuild(entries, WINDOW_MS, unsettled=1)
