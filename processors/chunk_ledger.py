@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from processors.claims import ClaimsIndex
 from schemas import chunk, ledger
 from schemas.dead_letter import DeadLetter
-from schemas.ledger import Dead
+from schemas.ids import EVENT_ID_BYTES
+from schemas.ledger import Copies, Dead
 from schemas.origin import Origin
 from schemas.reasons import Reason
 
@@ -25,7 +26,7 @@ def outcomes(
     """Return the ledger's record of a chunk whose events were judged."""
     return ledger.encode(
         ledger.runs_of(parts),
-        ledger.copies_of(offset, _owners(offset, ids, copies, claimed, index)) if copies else [],
+        _copies(offset, ids, copies, claimed, index) if copies else [],
         ledger.dead_of(_dead(dead)) if dead else [],
     )
 
@@ -36,19 +37,35 @@ def outcome_of_whole(headers: Mapping[str, bytes], append_ms: int, reason: Reaso
     return ledger.encode([run], [], [Dead(0, run.events, reason.value)])
 
 
-def _owners(
+def _copies(
     offset: int, ids: Sequence[bytes], copies: Mapping[int, int], claimed: Sequence[bytes], index: ClaimsIndex
-) -> Iterator[tuple[int, int, int]]:
-    own_places: dict[bytes, int] = {}
-    place = -1
-    for position, owner in copies.items():
+) -> list[Copies]:
+    """Join copies whose owners follow each other as they do: a request that was sent again is one entry."""
+    joined: list[Copies] = []
+    owner, packed = -1, b""
+    first = count = place = 0
+    for position, owner_of in copies.items():
         event_id = ids[position]
-        if owner == offset:
-            own_places = own_places or {claim: at for at, claim in enumerate(claimed)}
-            place = own_places[event_id]
-        else:
-            place = index.place_of(owner, event_id, place + 1)
-        yield position, owner, place
+        if owner_of == owner and position == first + count:
+            at = (place + count) * EVENT_ID_BYTES
+            if packed[at : at + EVENT_ID_BYTES] == event_id:
+                count += 1
+                continue
+        if count:
+            joined.append(Copies(first, count, offset - owner, place))
+        if owner_of != owner:
+            owner = owner_of
+            packed = b"".join(claimed) if owner == offset else index.claimed_by(owner)
+        first, count, place = position, 1, _place(packed, event_id)
+    joined.append(Copies(first, count, offset - owner, place))
+    return joined
+
+
+def _place(packed: bytes, event_id: bytes) -> int:
+    at = packed.index(event_id)
+    while at % EVENT_ID_BYTES:
+        at = packed.index(event_id, at + 1)
+    return at // EVENT_ID_BYTES
 
 
 def _dead(letters: Sequence[DeadLetter]) -> Iterator[tuple[int, str]]:

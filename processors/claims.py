@@ -109,19 +109,9 @@ class ClaimsIndex:
             seen.add(event_id)
         return found
 
-    def place_of(self, owner: int, event_id: bytes, expected: int = 0) -> int:
-        """Return where `event_id` stands among the ids that the record at `owner` claims.
-
-        `expected` is looked at first: copies of a whole request follow each other as their owners do.
-        """
-        ids = self._entries[owner].ids
-        at = expected * EVENT_ID_BYTES
-        if ids[at : at + EVENT_ID_BYTES] == event_id:
-            return expected
-        at = ids.index(event_id)
-        while at % EVENT_ID_BYTES:
-            at = ids.index(event_id, at + 1)
-        return at // EVENT_ID_BYTES
+    def claimed_by(self, owner: int) -> bytes:
+        """Return the ids that the record at `owner` claims, packed in its order. Raises KeyError."""
+        return self._entries[owner].ids
 
     def claim(self, offset: int, append_ms: int, ids: Sequence[bytes]) -> None:
         """Make the record at `offset` the owner of `ids`, which `copies` let through."""

@@ -184,22 +184,6 @@ def run_of_unreadable(headers: Mapping[str, bytes], append_ms: int) -> Run:
     return Run("", "", "", minute_of(append_ms), said if 0 < said <= CHUNK_EVENTS else 1)
 
 
-def copies_of(offset: int, owners: Iterable[tuple[int, int, int]]) -> list[Copies]:
-    """Join (index, owner's offset, owner's place) of a chunk's copies, in index order."""
-    joined: list[Copies] = []
-    first = count = back = place = 0
-    for index, owner, at in owners:
-        if count and index == first + count and offset - owner == back and at == place + count:
-            count += 1
-            continue
-        if count:
-            joined.append(Copies(first, count, back, place))
-        first, count, back, place = index, 1, offset - owner, at
-    if count:
-        joined.append(Copies(first, count, back, place))
-    return joined
-
-
 def dead_of(letters: Iterable[tuple[int, str]]) -> list[Dead]:
     """Join (index, reason) of a chunk's dead letters, in index order."""
     joined: list[Dead] = []

@@ -20,7 +20,7 @@ from console.ledger.balance import (
     ranges,
 )
 from schemas import ledger
-from schemas.ledger import LedgerRecord, Run
+from schemas.ledger import Copies, LedgerRecord, Run
 
 MINUTE = 29_000_000
 RUN = Run("default", "production", "k", MINUTE, 10)
@@ -41,9 +41,9 @@ class Story:
         return sum(1 << index for index, fate in enumerate(self.fates) if fate in fates)
 
     def record(self) -> LedgerRecord:
-        owners = [(index, 3, 0) for index, fate in enumerate(self.fates) if fate == "duplicate"]
+        copies = [Copies(index, 1, 4, 0) for index, fate in enumerate(self.fates) if fate == "duplicate"]
         letters = [(index, "invalid_time") for index, fate in enumerate(self.fates) if fate == "dead"]
-        return ledger.decode(ledger.encode(self.runs, ledger.copies_of(7, owners), ledger.dead_of(letters)))
+        return ledger.decode(ledger.encode(self.runs, copies, ledger.dead_of(letters)))
 
     def add_to(self, balance: Balance, at: Coordinate, lost: int = 0, *, is_judged: bool = True) -> None:
         landed = Landed(self.of("landed") & ~lost)

@@ -11,7 +11,7 @@ from processors.entities import NewestSpecs
 from processors.map_event import EventMapper
 from processors.process_chunk import Processed, SourceRecord, process
 from schemas import chunk, ledger
-from schemas.ledger import Dead, LedgerRecord, Run, index_of_place
+from schemas.ledger import Copies, Dead, LedgerRecord, Run, index_of_place
 from schemas.limits import CHUNK_EVENTS
 from schemas.origin import Origin
 from schemas.reasons import Reason
@@ -92,6 +92,13 @@ def test_a_chunk_that_is_read_again_gives_the_same_record(chunks: list[list[tupl
         changelog[record.offset] = decode_entry(entry_key(2, record.offset), entry)
     rebuilt = ClaimsIndex.rebuild(changelog.values(), 1_000_000)
     assert [take(record, rebuilt).ledger for record in records[start:]] == first[start:]
+
+
+def test_a_request_that_was_sent_again_is_one_entry_whatever_stands_around_it():
+    index = ClaimsIndex(1_000)
+    take(record_of(3, [("key-a", [200, *range(50)])]), index)
+    done = take(record_of(7, [("key-a", [99, *range(50), 98])]), index)
+    assert ledger.decode(done.ledger).copies == [Copies(1, 50, 4, 1)]
 
 
 def test_the_runs_are_the_requests_in_the_order_of_the_chunk():

@@ -55,9 +55,9 @@ def test_names_are_kept_whole_up_to_a_length_that_no_chunk_can_use_to_make_a_rec
 def test_the_worst_that_a_chunk_can_become_fits_into_a_record():
     names = ("p" * RECORD_BYTES, "e", "k")
     dead = [(index, f"{list(Reason)[index % 2].value}") for index in range(0, CHUNK_EVENTS, 2)]
-    copies = [(index, index, CHUNK_EVENTS - index) for index in range(1, CHUNK_EVENTS, 2)]
+    copies = [Copies(index, 1, 2**60, CHUNK_EVENTS - index) for index in range(1, CHUNK_EVENTS, 2)]
     runs = ledger.runs_of([part(names, NOW_MS, CHUNK_EVENTS)])
-    value = ledger.encode(runs, ledger.copies_of(2**60, copies), ledger.dead_of(dead))
+    value = ledger.encode(runs, copies, ledger.dead_of(dead))
     assert len(value) < RECORD_BYTES / 20
 
 
@@ -65,11 +65,6 @@ def test_a_count_without_a_value_counts_one():
     """Whoever writes straight into the log may write such a header; the worker came back to it for ever."""
     headers = cast("Mapping[str, bytes]", {"n": None})
     assert ledger.run_of_unreadable(headers, NOW_MS).events == 1
-
-
-def test_copies_of_a_whole_request_are_one_entry():
-    owners = [(index, 90, index + 5) for index in range(50)]
-    assert ledger.copies_of(100, owners) == [Copies(0, 50, 10, 5)]
 
 
 def test_the_key_is_the_beginning_of_its_events_origins_and_comes_back():
@@ -110,17 +105,11 @@ def test_a_field_that_a_later_writer_adds_at_the_end_disturbs_no_reader():
     assert ledger.decode(value).runs == [Run(*KEY, 5, 2)]
 
 
-owners = st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.integers(0, 4)), max_size=40)
-
-
-@given(owners)
-def test_joining_loses_nothing(choices: list[tuple[bool, int, int]]):
-    """Copies and dead letters, spread out again, are what was joined."""
-    copies = [(index, 9 - back, place) for index, (is_copy, back, place) in enumerate(choices) if is_copy]
-    dead = [(index, f"reason-{back}") for index, (is_copy, back, _) in enumerate(choices) if not is_copy]
-    record = ledger.decode(ledger.encode([], ledger.copies_of(9, copies), ledger.dead_of(dead)))
-    assert [(run.first + n, 9 - run.back, run.place + n) for run in record.copies for n in range(run.count)] == copies
-    assert [(run.first + n, run.reason) for run in record.dead for n in range(run.count)] == dead
+@given(st.dictionaries(st.integers(0, 40), st.integers(0, 3)))
+def test_joining_dead_letters_loses_nothing(chosen: dict[int, int]):
+    dead = [(index, f"reason-{chosen[index]}") for index in sorted(chosen)]
+    joined = ledger.decode(ledger.encode([], [], ledger.dead_of(dead))).dead
+    assert [(run.first + n, run.reason) for run in joined for n in range(run.count)] == dead
 
 
 def test_the_place_among_what_a_record_claims_leads_to_the_index_of_the_owner():
