@@ -16,4 +16,4 @@ def test_every_package_is_pinned_by_its_hash_and_none_by_a_host():
 
 
 def test_the_lock_is_of_the_versions_that_are_asked_for():
-    assert WANTED == {name: LOCK["packages"][f"node_modules/{name}"]["version"] for name in WANTED}
+    assert {name: LOCK["packages"][f"node_modules/{name}"]["version"] for name in WANTED} == WANTED
