@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -88,6 +89,20 @@ class Settings(BaseSettings):
             if _BROKER.fullmatch(address) is None:
                 raise ValueError(f"{address!r} is no host:port")
         return addresses
+
+    @field_validator("clickhouse")
+    @classmethod
+    def _of_a_server(cls, url: str) -> str:
+        # The address holds a password, so that it is not repeated in the error.
+        wrong = "must be http[s]://[user:password@]host[:port][/database]"
+        try:
+            parts = urlsplit(url)
+            is_server = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            raise ValueError(wrong) from None
+        if url and not is_server:
+            raise ValueError(wrong)
+        return url
 
     @field_validator("kafka_ssl_ca_file")
     @classmethod
