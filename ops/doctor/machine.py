@@ -48,23 +48,42 @@ def _examine_jars(settings: Settings) -> Finding:
 
 def examine_data_folder(folder: Path) -> Iterator[Finding]:
     """Yield whether the stack can write its data, and for how long."""
+    yield _examine_folder(
+        "data folder",
+        folder,
+        "HEADRACE_DATA_DIR",
+        (_LITTLE_SPACE_BYTES, "A million events need some 300 MiB in log and store."),
+    )
+
+
+def examine_spill_folder(folder: Path, max_bytes: int) -> Iterator[Finding]:
+    """Yield whether the gateway can keep events there while Kafka is away, as many as it is allowed to."""
+    yield _examine_folder(
+        "spill folder",
+        folder,
+        "HEADRACE_SPILL_DIR",
+        (
+            max_bytes + _NO_SPACE_BYTES,
+            f"It may take {max_bytes / _GIB:.1f} GiB: make room, or lower HEADRACE_SPILL_MAX_BYTES.",
+        ),
+    )
+
+
+def _examine_folder(part: str, folder: Path, setting: str, little: tuple[int, str]) -> Finding:
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     try:
         probe = existing / ".headrace-probe"
         probe.touch()
         probe.unlink()
     except OSError as error:
-        remedy = "Make it writable for this user, or choose another with HEADRACE_DATA_DIR."
-        yield bad("data folder", f"{folder} cannot be written: {error.strerror}", remedy)
-        return
+        remedy = f"Make it writable for this user, or choose another with {setting}."
+        return bad(part, f"{folder} cannot be written: {error.strerror}", remedy)
     free_bytes = shutil.disk_usage(existing).free
     found = f"{folder}, {free_bytes / _GIB:.1f} GiB free"
+    little_bytes, remedy = little
     if free_bytes < _NO_SPACE_BYTES:
-        yield bad("data folder", found, "Make room, or choose a disk with HEADRACE_DATA_DIR.")
-    elif free_bytes < _LITTLE_SPACE_BYTES:
-        yield warn("data folder", found, "A million events need some 300 MiB in log and store.")
-    else:
-        yield ok("data folder", found)
+        return bad(part, found, f"Make room, or choose a disk with {setting}.")
+    return warn(part, found, remedy) if free_bytes < little_bytes else ok(part, found)
 
 
 def examine_ports(settings: Settings, owner_of: Callable[[int], str]) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """What the doctor finds, and that it says how to mend it."""
 
 import os
+import shutil
 import socket
 import uuid
 from pathlib import Path
@@ -61,6 +62,19 @@ def test_a_data_folder_that_does_not_exist_yet_is_judged_by_where_it_will_be(tmp
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_spill_folder_must_be_writable_and_have_the_room_that_the_gateway_may_take(tmp_path: Path):
+    free_bytes = shutil.disk_usage(tmp_path).free
+    [well] = machine.examine_spill_folder(tmp_path / "spill", 1)
+    [little] = machine.examine_spill_folder(tmp_path / "spill", 2 * free_bytes)
+    assert (well.verdict, little.verdict) == (Verdict.OK, Verdict.WARN)
+    assert "HEADRACE_SPILL_MAX_BYTES" in little.remedy
+    (tmp_path / "file").write_text("")
+    [wrong] = machine.examine_spill_folder(tmp_path / "file" / "spill", 1)
+    assert wrong.verdict is Verdict.BAD
+    assert "HEADRACE_SPILL_DIR" in wrong.remedy
+    assert not (tmp_path / "spill").exists()
+
+
 def test_missing_topics_wrong_counts_and_lost_leaders_are_bad():
     assert _verdicts(list(pipeline.judge_topics(_cluster(), 4))) == {"topics": Verdict.OK}
     [missing] = pipeline.judge_topics(_cluster(**{DLQ_WORKER: None}), 4)
@@ -92,10 +106,12 @@ def test_the_command_exits_with_1_when_something_is_bad(monkeypatch: pytest.Monk
     settings = _settings(tmp_path)
     for name in ("data_dir", "gateway_port", "console_port", "kafka_port", "admin_port_base"):
         monkeypatch.setenv(f"HEADRACE_{name.upper()}", str(getattr(settings, name)))
+    monkeypatch.setenv("HEADRACE_SPILL_DIR", str(tmp_path / "spill"))
     headrace = Headrace(monkeypatch)
     well = headrace("doctor", "--json")
     assert well.exit_code == 0, well.stdout
-    assert {finding["part"] for finding in orjson.loads(well.stdout)} >= {"python", "java", "stack", "ports"}
+    parts = {finding["part"] for finding in orjson.loads(well.stdout)}
+    assert parts >= {"python", "java", "stack", "ports", "spill folder"}
     with socket.create_server(("127.0.0.1", settings.gateway_port)):
         ill = headrace("doctor")
     assert ill.exit_code == 1
