@@ -130,27 +130,31 @@ class GroupCommit:
         await asyncio.shield(asked.done)
 
     async def _commit_all(self) -> None:
-        while self._asked:
-            group, self._asked = self._asked, []
-            rows = [row for asked in group for row in asked.rows]
-            gone = [row_id for asked in group for row_id in asked.gone]
-            began_s = time.perf_counter()
-            failure: OutboxRefusedError | None = None
-            try:
-                await self._in_thread(lambda rows=rows, gone=gone: self._outbox.commit(rows, gone))  # type: ignore[misc]
-            except sqlite3.Error as error:
-                self._fail(error)
-                failure = OutboxRefusedError(self.problem)
+        try:
+            while self._asked:
+                group, self._asked = self._asked, []
+                failure = await self._commit_group(group)
+                for asked in group:
+                    if failure is None:
+                        asked.done.set_result(None)
+                    else:
+                        asked.done.set_exception(failure)
+                        asked.done.exception()  # somebody may have gone away without waiting for it
+        finally:
+            self._committing = None
+
+    async def _commit_group(self, group: Sequence[_Asked]) -> OutboxRefusedError | None:
+        rows = [row for asked in group for row in asked.rows]
+        gone = [row_id for asked in group for row_id in asked.gone]
+        began_s = time.perf_counter()
+        try:
+            await self._in_thread(lambda: self._outbox.commit(rows, gone))
+        except sqlite3.Error as error:
+            self._fail(error)
+            return OutboxRefusedError(self.problem)
+        finally:
             self._metrics.spill_commit_seconds.observe(time.perf_counter() - began_s)
-            for asked in group:
-                if asked.done.done():
-                    continue
-                if failure is None:
-                    asked.done.set_result(None)
-                else:
-                    asked.done.set_exception(failure)
-                    asked.done.exception()  # somebody may have gone away without waiting for it
-        self._committing = None
+        return None
 
     async def _note_oldest(self) -> None:
         try:
