@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
 
 from ops.kafka import admin_client, publish, read_compacted
@@ -49,12 +50,33 @@ def next_log(known: Iterable[LogRecord], topic_id: str, store_log: int) -> int:
     return number
 
 
+def unfit(wanted: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings of a topic that must be other than they are, as they must be.
+
+    How long a topic is kept is its operator's to say. What loses or misdates records is not: how it
+    is cleaned up, whose clock dates it, and how large a record it takes.
+    """
+    wrong = {}
+    for name, value in wanted.items():
+        has = found.get(name, "")
+        if name == "cleanup.policy":
+            fits = set(has.split(",")) == set(value.split(","))
+        elif name == "max.message.bytes":
+            fits = has.isdigit() and int(has) >= int(value)
+        else:
+            fits = name != "message.timestamp.type" or has == value
+        if not fits:
+            wrong[name] = value
+    return wrong
+
+
 async def ensure_topics(connection: KafkaConnection, partitions: int, store_log: int) -> LogRecord:
     """Create the topics that are missing, and return which log events.raw is.
 
-    Existing topics are left as they are. `partitions` holds for events.raw and the topics that
-    follow it; `store_log` is the largest log number of any row in the store, 0 when there is none.
-    Raises TopicsError, and KafkaError or TimeoutError when the cluster does not serve us.
+    Existing topics are left as they are; one that would lose events is an error. `partitions` holds
+    for events.raw and the topics that follow it; `store_log` is the largest log number of any row in
+    the store, 0 when there is none. Raises TopicsError, and KafkaError or TimeoutError when the
+    cluster does not serve us.
     """
     async with admin_client(connection) as admin:
         cluster = await describe(admin, [topic.name for topic in TOPICS])
@@ -63,6 +85,7 @@ async def ensure_topics(connection: KafkaConnection, partitions: int, store_log:
         if missing:
             await _create(admin, missing, partitions, cluster.brokers)
         cluster = await _settled(admin)
+        await _check_settings(admin, connection)
     topic_id = str(cluster.topics[EVENTS_RAW].topic_id)
     known = await _known_logs(connection)
     log = next_log(known, topic_id, store_log)
@@ -102,6 +125,21 @@ def _check_partitions(cluster: ClusterState, partitions: int) -> None:
                 f"Set HEADRACE_PARTITIONS={state.partitions} if the topic is right"
                 if topic.partitioned
                 else "Delete the topic, or use another cluster.",
+            )
+
+
+async def _check_settings(admin: AIOKafkaAdminClient, connection: KafkaConnection) -> None:
+    names = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in TOPICS]
+    (answer,) = await admin.describe_configs(names)
+    found = {name: {entry[0]: entry[1] for entry in entries} for _, _, _, name, entries in answer.resources}
+    for topic in TOPICS:
+        if wrong := unfit(topic.settings, found[topic.name]):
+            has = ", ".join(f"{name}={found[topic.name].get(name, '')}" for name in wrong)
+            must = ",".join(f"{name}=[{value}]" for name, value in wrong.items())
+            raise TopicsError(
+                f"The topic {topic.name} has {has}, with which events would be lost or doubled.",
+                f"kafka-configs.sh --bootstrap-server {connection.bootstrap} --alter --entity-type topics "
+                f"--entity-name {topic.name} --add-config '{must}'",
             )
 
 

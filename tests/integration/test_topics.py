@@ -8,10 +8,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from support.waiting import until
 
 from ops.kafka_metadata import describe
-from ops.topics import TopicsError, current_log, ensure_topics, next_log
+from ops.topics import TopicsError, current_log, ensure_topics, next_log, unfit
 from schemas.kafka import KafkaConnection
 from schemas.logs import LogRecord
 from schemas.topics import EVENTS_RAW, TOPICS
+
+_SETTINGS = next(topic.settings for topic in TOPICS if topic.name == EVENTS_RAW)
 
 
 async def _admin(connection: KafkaConnection) -> AIOKafkaAdminClient:
@@ -59,7 +61,7 @@ async def test_a_topic_created_anew_is_a_new_log_and_a_wiped_broker_goes_on_from
     try:
         await admin.delete_topics([EVENTS_RAW])
         await until(lambda: _topic_is_there(admin, False))
-        await admin.create_topics([NewTopic(EVENTS_RAW, 4, 1)])
+        await admin.create_topics([NewTopic(EVENTS_RAW, 4, 1, topic_configs=_SETTINGS)])
         await until(lambda: _topic_is_there(admin, True))
     finally:
         await admin.close()
@@ -67,6 +69,42 @@ async def test_a_topic_created_anew_is_a_new_log_and_a_wiped_broker_goes_on_from
         await current_log(connection)
     assert (await ensure_topics(connection, 4, store_log=6)).log == 8
     assert await current_log(connection) == 8
+
+
+@pytest.mark.slow
+async def test_a_topic_of_somebody_else_that_would_lose_events_is_refused_with_the_command_that_mends_it(
+    new_broker: Callable[[], KafkaConnection],
+):
+    connection = new_broker()
+    admin = await _admin(connection)
+    try:
+        await admin.create_topics([NewTopic(EVENTS_RAW, 4, 1, topic_configs={"cleanup.policy": "compact"})])
+        await until(lambda: _topic_is_there(admin, True))
+    finally:
+        await admin.close()
+    with pytest.raises(TopicsError, match=r"events\.raw has cleanup\.policy=compact") as refused:
+        await ensure_topics(connection, 4, store_log=0)
+    assert "--add-config 'cleanup.policy=[delete],message.timestamp.type=[LogAppendTime]'" in refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("found", "wrong"),
+    [
+        ({"cleanup.policy": "delete,compact", "max.message.bytes": "100", "retention.ms": "1"}, {}),
+        ({"cleanup.policy": "compact,delete", "max.message.bytes": "101"}, {}),
+        ({"cleanup.policy": "compact,delete", "max.message.bytes": "99"}, {"max.message.bytes": "100"}),
+        ({"cleanup.policy": "compact", "max.message.bytes": "100"}, {"cleanup.policy": "compact,delete"}),
+        ({}, {"cleanup.policy": "compact,delete", "max.message.bytes": "100"}),
+    ],
+)
+def test_only_settings_that_lose_or_misdate_records_must_be_as_ours(found: dict[str, str], wrong: dict[str, str]):
+    wanted = {"cleanup.policy": "compact,delete", "max.message.bytes": "100", "retention.ms": "86400000"}
+    assert unfit(wanted, found) == wrong
+
+
+def test_the_clock_of_a_topic_matters_where_it_was_chosen():
+    assert unfit({"message.timestamp.type": "LogAppendTime"}, {"message.timestamp.type": "CreateTime"})
+    assert not unfit({}, {"message.timestamp.type": "CreateTime"})
 
 
 def test_a_known_topic_keeps_its_log_number():
