@@ -26,8 +26,8 @@ def outcomes(
     """Return the ledger's record of a chunk whose events were judged."""
     return ledger.encode(
         ledger.runs_of(parts),
-        _copies(offset, ids, copies, claimed, index) if copies else [],
-        ledger.dead_of(_dead(dead)) if dead else [],
+        _copies(offset, ids, copies, claimed, index) if copies else (),
+        ledger.dead_of(_dead(dead)) if dead else (),
     )
 
 

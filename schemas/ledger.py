@@ -7,7 +7,7 @@ had landed already, so that the lander dropped it.
 """
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Final
 
 import msgspec
@@ -112,9 +112,10 @@ def minute_of(received_at_ms: int) -> int:
     return minute if 0 <= minute <= _MINUTES else 0
 
 
-def encode(runs: list[Run], copies: list[Copies], dead: list[Dead]) -> bytes:
+def encode(runs: Sequence[Run], copies: Sequence[Copies], dead: Sequence[Dead]) -> bytes:
     """Return the record's value."""
-    return _encode(LedgerRecord(VERSION, runs, copies, dead))
+    # What a LedgerRecord encodes to, without making one: this is paid for every chunk.
+    return _encode((VERSION, runs, copies, dead))
 
 
 def decode(value: bytes) -> LedgerRecord:
@@ -145,7 +146,7 @@ def decode_dropped(value: bytes) -> bytes:
 
 
 def runs_of(parts: Iterable[RequestPart]) -> list[Run]:
-    """Return the runs of a chunk's requests, in its order."""
+    """Return the runs of a decoded chunk's requests, in its order."""
     runs: list[Run] = []
     last: RequestPart | None = None
     minute = begins_ms = ends_ms = count = 0
@@ -162,8 +163,9 @@ def runs_of(parts: Iterable[RequestPart]) -> list[Run]:
             continue
         if last is not None and count:
             runs.append(_run(last, minute, count))
-        last, count, minute = part, len(part.events), minute_of(received_at_ms)
-        begins_ms, ends_ms = minute * MINUTE_MS, (minute + 1) * MINUTE_MS
+        last, count, minute = part, len(part.events), received_at_ms // MINUTE_MS
+        begins_ms = minute * MINUTE_MS
+        ends_ms = begins_ms + MINUTE_MS
     if last is not None and count:
         runs.append(_run(last, minute, count))
     return runs

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from schemas import ledger
 from schemas.chunk import RequestPart
 from schemas.ledger import Copies, Dead, LedgerError, Run
-from schemas.limits import CHUNK_EVENTS, LEDGER_NAME_CHARS, RECORD_BYTES, TIME_MS
+from schemas.limits import CHUNK_EVENTS, LEDGER_NAME_CHARS, RECORD_BYTES, STORE_MAX_MS, TIME_MS
 from schemas.origin import Origin
 from schemas.reasons import Reason
 
@@ -39,10 +39,15 @@ def test_requests_of_one_key_and_minute_that_follow_each_other_are_one_run():
     assert ledger.runs_of([part(KEY, NOW_MS, 0), part(other, NOW_MS, 0)]) == []
 
 
-@pytest.mark.parametrize("received_at_ms", [-1, TIME_MS + 60_000, 2**63, 2**200])
-def test_a_time_that_no_clock_can_mean_stops_nothing(received_at_ms: int):
+@pytest.mark.parametrize("received_at_ms", [0, STORE_MAX_MS])
+def test_every_time_that_a_chunk_can_have_comes_back_as_its_minute(received_at_ms: int):
     (run,) = ledger.decode(ledger.encode(ledger.runs_of([part(KEY, received_at_ms, 1)]), [], [])).runs
-    assert run.minute == 0
+    assert run.minute == ledger.minute_of(received_at_ms) == received_at_ms // 60_000
+
+
+@pytest.mark.parametrize("received_at_ms", [-1, TIME_MS + 60_000, 2**63, 2**200])
+def test_a_time_that_no_clock_can_mean_is_the_first_minute_of_all(received_at_ms: int):
+    assert ledger.minute_of(received_at_ms) == 0
 
 
 @pytest.mark.parametrize("more", [-1, 0, 1])
