@@ -21,6 +21,8 @@ ATTEMPT_HEADER: Final = "attempt"
 SPILLED_HEADER: Final = "spilled"
 """On a chunk that waited in a gateway's spill: when it was put there, in ms since the epoch, decimal."""
 
+_MS_DIGITS: Final = 15
+
 Headers = tuple[tuple[str, bytes], ...]
 
 
@@ -83,9 +85,9 @@ def outlived_claims(headers: Mapping[str, bytes | None], append_ms: int, claims_
     Half of the window is left to the time between the two sendings. `append_ms` is the broker's clock
     at the chunk's append. A header that cannot be read counts as long.
     """
-    spilled = headers.get(SPILLED_HEADER, b"")
-    if spilled == b"":
+    if SPILLED_HEADER not in headers:
         return False
-    if spilled is None or not spilled.isdigit():
+    spilled = headers[SPILLED_HEADER]
+    if spilled is None or not spilled.isdigit() or len(spilled) > _MS_DIGITS:
         return True
     return append_ms - int(spilled) > claims_window_ms / 2

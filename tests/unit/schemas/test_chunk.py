@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from schemas import chunk
 from schemas.chunk import Chunk, RequestPart
-from schemas.limits import CHUNK_EVENTS, STORE_MAX_MS, TIME_MS
+from schemas.limits import CHUNK_EVENTS, CLAIMS_WINDOW_MS, STORE_MAX_MS, TIME_MS
 
 PART = {"project": "p", "environment": "e", "key_id": "k", "request_id": "r", "received_at": 5}
 
@@ -93,3 +93,27 @@ def test_a_chunk_with_more_events_than_a_gateway_puts_into_one_is_refused(over: 
 
 def test_headers_tell_version_and_count():
     assert dict(chunk.headers(17)) == {"chunk": b"1", "n": b"17"}
+
+
+def test_a_chunk_that_was_spilled_says_when():
+    assert dict(chunk.headers(17, 1_763_740_000_000)) == {"chunk": b"1", "n": b"17", "spilled": b"1763740000000"}
+
+
+@pytest.mark.parametrize(("over", "outlived"), [(-1, False), (0, False), (1, True)])
+def test_a_chunk_outlives_the_claims_when_it_was_spilled_for_more_than_half_of_their_window(over: int, outlived: bool):
+    headers = dict(chunk.headers(1, 1_000))
+    assert chunk.outlived_claims(headers, 1_000 + CLAIMS_WINDOW_MS // 2 + over, CLAIMS_WINDOW_MS) is outlived
+
+
+@pytest.mark.parametrize(
+    ("headers", "outlived"),
+    [
+        ({}, False),
+        ({"spilled": None}, True),
+        ({"spilled": b"x"}, True),
+        ({"spilled": b"-1"}, True),
+        ({"spilled": b"9" * 5_000}, True),
+    ],
+)
+def test_a_time_of_spilling_that_cannot_be_read_counts_as_long_ago(headers: dict[str, bytes | None], outlived: bool):
+    assert chunk.outlived_claims(headers, 10**12, CLAIMS_WINDOW_MS) is outlived
