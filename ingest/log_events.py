@@ -27,6 +27,11 @@ _LARGE_BODY_BYTES: Final = MIB
 """Bodies above are taken apart in a thread, so that one of them does not hold up a thousand others."""
 
 
+def is_large(body: bytes) -> bool:
+    """Tell whether a body is too large to be decoded, or taken apart, while everybody waits."""
+    return len(body) > _LARGE_BODY_BYTES
+
+
 Rewrite = Callable[[bytes, KnownKey], bytes]
 """Turns a decoded body into that of a log request. Raises Refusal."""
 
@@ -42,8 +47,8 @@ class Taken(NamedTuple):
 class LogEvents:
     """Takes log requests. An answer of 202 means that every event is in the log, a dead letter, or spilled.
 
-    A request is `admit`ted by its head, `take`n with its body and `finish`ed when its ticket is
-    settled; a call of the object does all three.
+    A request is `admit`ted by its head, its body is `decoded`, it is `take`n and, when its ticket is
+    settled, `finish`ed; a call of the object does all four.
     """
 
     def __init__(self, directory: KeyDirectory, events: DurableLog, linger: Linger, metrics: GatewayMetrics) -> None:
@@ -63,11 +68,19 @@ class LogEvents:
         """Answer a request whose body `rewrite` turns into that of a log request. Raises Refusal, DisconnectedError."""
         known = self.admit(request)
         received = await body_of(request)
-        if len(received) <= _LARGE_BODY_BYTES:
-            taken = self.take(request, known, received, rewrite)
-        else:
-            body, found = await asyncio.to_thread(_read, request, known, received, rewrite)
+        decoded = self.decoded
+        body = await asyncio.to_thread(decoded, request, received) if is_large(received) else decoded(request, received)
+        return await self.log_decoded(request, known, body, rewrite)
+
+    async def log_decoded(
+        self, request: Request, known: KnownKey, body: bytes, rewrite: Rewrite | None = None
+    ) -> Answer:
+        """Answer an admitted request whose decoded body may be large. Raises Refusal."""
+        if is_large(body):
+            body, found = await asyncio.to_thread(_read, request, known, body, rewrite)
             taken = self._put(request, known, body, found)
+        else:
+            taken = self.take(request, known, body, rewrite)
         await taken.ticket.settled
         return self.finish(taken)
 
@@ -79,10 +92,15 @@ class LogEvents:
         may_write(known)
         return known
 
-    def take(self, request: Request, known: KnownKey, received: bytes, rewrite: Rewrite | None = None) -> Taken:
-        """Put the events of a request on their way. Raises Refusal; then none of them is."""
-        body, found = _read(request, known, received, rewrite)
+    def decoded(self, request: Request, received: bytes) -> bytes:
+        """Return the JSON of a request's body as it was received. Raises Refusal."""
+        body = decode(received, request.headers.get(b"content-encoding", b""), request.query.get(b"se") == b"1")
         self._metrics.body_bytes.inc(len(received))
+        return body
+
+    def take(self, request: Request, known: KnownKey, body: bytes, rewrite: Rewrite | None = None) -> Taken:
+        """Put the events of a decoded body on their way. Raises Refusal; then none of them is."""
+        body, found = _read(request, known, body, rewrite)
         return self._put(request, known, body, found)
 
     def finish(self, taken: Taken) -> Answer:
@@ -132,9 +150,8 @@ class LogEvents:
         return self._held_bytes
 
 
-def _read(request: Request, known: KnownKey, received: bytes, rewrite: Rewrite | None) -> tuple[bytes, Split]:
-    """Return the request's JSON and its events. Raises Refusal."""
-    body = decode(received, request.headers.get(b"content-encoding", b""), request.query.get(b"se") == b"1")
+def _read(request: Request, known: KnownKey, body: bytes, rewrite: Rewrite | None) -> tuple[bytes, Split]:
+    """Return the JSON of a log request and its events. Raises Refusal."""
     if rewrite is not None:
         body = rewrite(body, known)
     elif b"statsig-sdk-type" not in request.headers and b"st" not in request.query:

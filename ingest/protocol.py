@@ -19,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ingest.answer import Answer, headers_of, refusing
 from ingest.auth import KnownKey
-from ingest.log_events import Taken
+from ingest.log_events import Taken, is_large
 from ingest.receive import Request, RequestIds, length_of
 from ingest.refusal import Refusal
 from ingest.routes import GatewayApp
@@ -199,11 +199,25 @@ class GatewayProtocol(HttpToolsProtocol):
     def _take(self, short: _Short) -> None:
         app, cycle, request, known = short
         try:
-            taken = app.log_events.take(request, known, bytes(cycle.body))
+            body = app.log_events.decoded(request, bytes(cycle.body))
+            if is_large(body):
+                task = self.loop.create_task(self._take_large(short, body))
+                self.tasks.add(task)
+                task.add_done_callback(self.tasks.discard)
+                return
+            taken = app.log_events.take(request, known, body)
         except Exception as error:  # noqa: BLE001 - `explain` logs what is not a refusal
             self._answer(app, cycle, request, app.explain(error, request))
         else:
             taken.ticket.settled.add_done_callback(partial(self._finish, app, cycle, request, taken))
+
+    async def _take_large(self, short: _Short, body: bytes) -> None:
+        app, cycle, request, known = short
+        try:
+            answer = await app.log_events.log_decoded(request, known, body)
+        except Exception as error:  # noqa: BLE001 - `explain` logs what is not a refusal
+            answer = app.explain(error, request)
+        self._answer(app, cycle, request, answer)
 
     def _finish(
         self, app: GatewayApp, cycle: RequestResponseCycle, request: Request, taken: Taken, _: asyncio.Future[bool]

@@ -3,19 +3,24 @@
 import asyncio
 import gzip
 import json
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 from support.clocks import ShiftedClock
 from support.memory_gateway import CLIENT, SECRET, MemoryGateway
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
+import ingest.log_events
 import ingest.protocol
 from ingest.linger import Record
 from ingest.protocol import GatewayProtocol
+from ingest.split import Split, split
 from ops.http_server import HttpServer, bind
 from schemas.limits import HEADER_BLOCK_BYTES, IDLE_KEEP_ALIVE_S
 
 EVENT = b'{"eventName":"purchase","user":{"userID":"u-1"},"time":1767225600000}'
+BROKEN = b'{"eventName":"\\ud800"}'
 BODY = b'{"events":[' + EVENT + b"]}"
 PATIENCE_S = 60.0
 
@@ -226,6 +231,30 @@ async def test_a_refused_key_is_answered_before_the_body_has_come(server: Server
 async def test_a_length_beyond_the_limit_is_refused_before_the_body_has_come(server: Server, length: int) -> None:
     status, _, body = await server.ask(request(b"", length=length))
     assert (status, json.loads(body)["reason"]) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize("extra", ["content-encoding: gzip\r\n", ""])
+async def test_a_small_body_that_becomes_a_large_one_holds_up_nobody(
+    server: Server, monkeypatch: pytest.MonkeyPatch, extra: str
+) -> None:
+    # One event with a lone surrogate makes the gateway judge all of them one by one: 0.6 s for 2.6 MiB.
+    events = [EVENT.replace(b"purchase", b"purchase-%d" % n) for n in range(3_000)]
+    body = gzip.compress(b'{"pad":"' + b"x" * 1_500_000 + b'","events":[' + b",".join([*events, BROKEN]) + b"]}")
+    ran_in = []
+
+    def spied(whole: bytes) -> Split:
+        ran_in.append(threading.current_thread())
+        return split(whole)
+
+    monkeypatch.setattr(ingest.log_events, "split", spied)
+    assert len(body) < HIGH_WATER_LIMIT
+    status, _, answer = await server.ask(request(body, extra=extra))
+    assert (status, json.loads(answer)["refused"][0]["index"]) == (202, 3_000)
+    assert sorted(server.gateway.log.events()) == sorted(events)
+    assert threading.main_thread() not in ran_in
+    assert (await server.ask(request()))[0] == 202
+    assert ran_in[-1] is threading.main_thread(), "what is small is not worth a thread"
+    assert server.gateway.log_events.held_bytes() == 0
 
 
 async def test_a_client_that_leaves_in_mid_body_leaves_nothing(server: Server) -> None:
