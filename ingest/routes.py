@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 from ingest.answer import SUCCESS, Answer, refusing, send_by_asgi
 from ingest.custom_exposures import CustomExposures
 from ingest.log_events import LogEvents
+from ingest.openapi import OPENAPI_PATH, serve_openapi
 from ingest.receive import DisconnectedError, Request, RequestIds, body_of
 from ingest.refusal import Refusal
 from ingest.serve_specs import ServeSpecs, specs_path_of
@@ -91,6 +92,7 @@ class GatewayApp:
         self._routes["/v1/sdk_exception"] = Route("sdk_exception", POST=_take_exception)
         self._routes["/v1/get_id_lists"] = Route("id_lists", POST=specs.id_lists)
         self._routes["/v1/initialize"] = Route("initialize", POST=_not_built)
+        self._routes[OPENAPI_PATH] = Route("openapi", GET=serve_openapi)
         self._specs = Route("specs", GET=specs.download, POST=specs.download)
         self._unknown = Route("unknown")
         self._preflight = Route("preflight", OPTIONS=cors.preflight)
