@@ -80,6 +80,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._short: _Short | None = None
         self._refusal: Refusal | None = None
         self._asks_for_upgrade = False
+        self._is_last = False
         self._watch: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -93,6 +94,12 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._watch is not None:
             self._watch.cancel()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """Close, once a request that is on its way in has been answered: two SDKs drop what is cut off."""
+        self._is_last = True
+        if not self._in_head:
+            super().shutdown()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came in."""
@@ -171,7 +178,7 @@ class GatewayProtocol(HttpToolsProtocol):
             self._start_asgi_task(cycle, app)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        if self._asks_for_upgrade and cycle is self.cycle:
+        if (self._asks_for_upgrade or self._is_last) and cycle is self.cycle:
             cycle.keep_alive = False
         request = self._short_request(cycle, app)
         if request is None or not isinstance(app, GatewayApp):

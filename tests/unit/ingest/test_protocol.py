@@ -257,6 +257,27 @@ async def test_a_small_body_that_becomes_a_large_one_holds_up_nobody(
     assert server.gateway.log_events.held_bytes() == 0
 
 
+@pytest.mark.parametrize("cut", [5, 90, len(request()) - 10], ids=["request line", "headers", "body"])
+@pytest.mark.parametrize("earlier", [0, 1])
+async def test_a_request_that_is_on_its_way_in_is_answered_before_the_gateway_stops(
+    server: Server, cut: int, earlier: int
+) -> None:
+    client, idle = await server.connect(), await server.connect()
+    for used in (client, idle)[: 2 * earlier]:
+        await used.send(request())
+        assert (await used.answer())[0] == 202
+    await client.send(request()[:cut])
+    await until(lambda: any(connection._began_s for connection in server.http._server.server_state.connections))
+    stopping = asyncio.create_task(server.http.stop())
+    assert await idle.is_closed()
+    await client.send(request()[cut:])
+    status, headers, _ = await client.answer()
+    assert (status, headers["connection"]) == (202, "close")
+    assert await client.is_closed()
+    await stopping
+    assert server.gateway.log.events() == [EVENT] * (1 + 2 * earlier)
+
+
 async def test_a_client_that_leaves_in_mid_body_leaves_nothing(server: Server) -> None:
     for data in (request(length=len(BODY) + 10), request(b"{" + b" " * 99_999, length=200_000)):
         client = await server.connect()
