@@ -223,7 +223,7 @@ class Worker:
         self._emit(flight, partition, done)
         index.claim(offset, append_ms, done.claimed)
         flight.add(CLAIMS_CHANGELOG, partition, entry_key(partition, offset), encode_entry(append_ms, done.claimed))
-        flight.add(topics.LEDGER, partition, ledger.key_of(self._log, partition, offset), done.ledger)
+        flight.add(topics.LEDGER, 0, ledger.key_of(self._log, partition, offset), done.ledger)
         for gone in index.expire(append_ms):
             flight.add(CLAIMS_CHANGELOG, partition, entry_key(partition, gone), None)
         flight.sources.append(event)

@@ -58,8 +58,9 @@ TOPICS: Final[tuple[Topic, ...]] = (
     Topic(DLQ_WORKER, True, _FOREVER),
     Topic(DLQ_LANDER, True, _FOREVER),
     # Compacted, because what is read again is written again; deleted, because 750 chunks a second are
-    # 5 GB a day. By the broker's clock, so that a time finds a chunk's record behind its chunk.
-    Topic(LEDGER, True, {**_kept(LEDGER_DAYS), **_COMPACT_AND_DELETE, "message.timestamp.type": "LogAppendTime"}),
+    # 5 GB a day. By the broker's clock, so that a time finds a chunk's record behind its chunk. One
+    # partition, because a batch more for each in every flight was 1.6 µs an event at 4,000 events a second.
+    Topic(LEDGER, False, {**_kept(LEDGER_DAYS), **_COMPACT_AND_DELETE, "message.timestamp.type": "LogAppendTime"}),
     # Faust declares the same; made here so that it exists before the first worker.
     Topic(CLAIMS_CHANGELOG, True, _COMPACT),
     Topic(CONFIG_SPECS, False, {**_COMPACT, **_LARGE}),

@@ -118,21 +118,20 @@ class _Reading:
         side.ends = {tp.partition: end for tp, end in accepted.items()}
         side.judged = {tp.partition: at for tp, at in (await self._committed(topics.WORKER_APP_ID, accepted)).items()}
         # … then what became of it …
-        await self._read_ledger(numbers)
+        await self._read_ledger()
         await self._read_unrecorded(accepted)
         # … then how far the lander is, and at last what it dropped and refused.
         await self._read_on_the_way(numbers)
-        await self._read_dropped(numbers)
+        await self._read_dropped()
         rejected = await self._ends(DLQ_LANDER, numbers)
         await self._read(await self._since(refused, SKEW_MS), self._on_refused_at_gateway)
         await self._read(await self._since(rejected, SKEW_MS), self._on_refused_at_lander)
 
     # --- step by step --------------------------------------------------------------------------
 
-    async def _read_ledger(self, numbers: list[int]) -> None:
-        self._side.ledger = {number: {} for number in numbers}
+    async def _read_ledger(self) -> None:
         # Twice the skew: the record follows its chunk, but a cluster's brokers have a clock each.
-        ranges = self._ledger = await self._since(await self._ends(LEDGER, numbers), 2 * SKEW_MS)
+        ranges = self._ledger = await self._since(await self._ends(LEDGER, [0]), 2 * SKEW_MS)
         if sum(end - start for start, end in ranges.values()) > RECORDS_MAX:
             raise RefusedError(
                 400,
@@ -142,9 +141,9 @@ class _Reading:
             )
         await self._read(ranges, self._on_ledger)
 
-    async def _read_dropped(self, numbers: list[int]) -> None:
+    async def _read_dropped(self) -> None:
         """Read on in the ledger: what the lander dropped before its position was taken may have come since."""
-        ends = await self._ends(LEDGER, numbers)
+        ends = await self._ends(LEDGER, [0])
         ranges = {tp: (self._ledger[tp][1], end) for tp, end in ends.items()}
         await self._read(ranges, lambda record: self._on_ledger(record, dropped_only=True))
 
@@ -183,7 +182,7 @@ class _Reading:
     def _unrecorded(self, windows: Mapping[TopicPartition, Range]) -> dict[TopicPartition, list[Range]]:
         missing = {}
         for tp, (begin, end) in windows.items():
-            places = map(coordinate_of, self._side.ledger[tp.partition])
+            places = map(coordinate_of, self._side.ledger.get(tp.partition, ()))
             known = sorted(offset for log, _, offset in places if log == self._side.log)
             missing[tp] = holes(known, begin, end)
         return missing

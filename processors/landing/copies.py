@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from aiokafka import AIOKafkaProducer
 
 from schemas import ledger, topics
-from schemas.origin import Origin
 
 
 async def publish(producer: AIOKafkaProducer, owners: Mapping[bytes, bytes]) -> None:
@@ -14,6 +13,5 @@ async def publish(producer: AIOKafkaProducer, owners: Mapping[bytes, bytes]) -> 
     acknowledged = []
     for origin, owner in owners.items():
         value = ledger.encode_dropped(owner)
-        partition = Origin.unpack(origin).partition
-        acknowledged.append(await producer.send(topics.LEDGER, key=origin, value=value, partition=partition))
+        acknowledged.append(await producer.send(topics.LEDGER, key=origin, value=value, partition=0))
     await asyncio.gather(*acknowledged)

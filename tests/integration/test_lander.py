@@ -111,7 +111,7 @@ async def test_a_replayed_event_that_landed_under_another_origin_is_dropped_and_
     lander: LanderProcess,
 ):
     landed_first, replayed = Origin(1, 0, 900, 0), Origin(1, 1, 901, 0)
-    before = await ends_of(lander.connection, LEDGER)
+    before = await ends_of(lander.connection, LEDGER, partitions=1)
     lander.start()
     await write(lander.connection, [("exposures", landed_first, exposure_at(landed_first))])
     await landed(lander, 1)

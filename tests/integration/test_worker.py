@@ -158,7 +158,7 @@ async def read_all(connection: KafkaConnection, *names: str) -> list[Any]:
     consumer = AIOKafkaConsumer(**connection.client_settings(), enable_auto_commit=False, auto_offset_reset="earliest")
     await consumer.start()
     try:
-        parts = [TopicPartition(n, p) for n in names for p in range(1 if n == SCHEMAS else PARTITIONS)]
+        parts = [TopicPartition(n, p) for n in names for p in range(1 if n in (SCHEMAS, LEDGER) else PARTITIONS)]
         consumer.assign(parts)
         ends = await consumer.end_offsets(parts)
         found: list[Any] = []

@@ -190,10 +190,10 @@ async def dead_letters_since(connection: KafkaConnection, positions: dict[TopicP
     return found
 
 
-async def ends_of(connection: KafkaConnection, topic: str) -> dict[TopicPartition, int]:
+async def ends_of(connection: KafkaConnection, topic: str, partitions: int = PARTITIONS) -> dict[TopicPartition, int]:
     """Return the present end of each partition of a topic."""
     consumer = AIOKafkaConsumer(**connection.client_settings(), enable_auto_commit=False)
     await consumer.start()
-    ends: dict[TopicPartition, int] = await consumer.end_offsets([TopicPartition(topic, p) for p in range(PARTITIONS)])
+    ends: dict[TopicPartition, int] = await consumer.end_offsets([TopicPartition(topic, p) for p in range(partitions)])
     await consumer.stop()
     return ends
