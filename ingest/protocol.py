@@ -7,6 +7,9 @@ in the moment in which its last record is acknowledged.
 """
 
 import asyncio
+import functools
+import heapq
+import resource
 from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
@@ -23,10 +26,13 @@ from ingest.log_events import Taken, is_large
 from ingest.receive import Request, RequestIds, length_of
 from ingest.refusal import Refusal
 from ingest.routes import GatewayApp
-from schemas.limits import HEADER_BLOCK_BYTES, IDLE_KEEP_ALIVE_S, UNFINISHED_REQUEST_S
+from schemas.limits import CONNECTIONS, HEADER_BLOCK_BYTES, IDLE_KEEP_ALIVE_S, UNFINISHED_REQUEST_S
 from schemas.reasons import Reason
 
 log = structlog.get_logger()
+
+_OTHER_FILES: Final = 100
+"""Left to everything that is no connection of a client."""
 
 _SEPARATORS_BYTES: Final = len(b": \r\n")
 
@@ -66,7 +72,8 @@ class GatewayProtocol(HttpToolsProtocol):
 
     `UNFINISHED_REQUEST_S` after its first byte a request has arrived whole or is answered 408;
     a head of more than `HEADER_BLOCK_BYTES` is answered 431; a connection on which nothing happens
-    is closed after `IDLE_KEEP_ALIVE_S`, the first request or a later one awaited.
+    is closed after `IDLE_KEEP_ALIVE_S`, the first request or a later one awaited, and earlier where
+    there are more than `CONNECTIONS`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -88,6 +95,8 @@ class GatewayProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._heard_s = self.loop.time()
         self._watch = self.loop.call_later(UNFINISHED_REQUEST_S, self._check)
+        if len(self.server_state.connections) > most_connections():
+            self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop to watch the connection."""
@@ -263,6 +272,18 @@ class GatewayProtocol(HttpToolsProtocol):
             self.transport.write(_render(answer, headers, keep_alive=False))
             self.transport.close()
 
+    def _make_room(self) -> None:
+        """Close those that have been idle longest, some at once: to find them, all have to be looked at."""
+        connections = cast("set[GatewayProtocol]", self.server_state.connections)
+        open_ones = [one for one in connections if not one.transport.is_closing()]
+        if len(open_ones) <= most_connections():
+            return
+        idle = [one for one in open_ones if one is not self and not one._began_s and not one._is_answering()]
+        if not idle:
+            self._refuse(Refusal(Reason.OVERLOADED, "there are as many connections as there may be; try again"))
+        for one in heapq.nsmallest(max(1, most_connections() // 100), idle, key=lambda one: one._heard_s):
+            one.transport.close()
+
     def _check(self) -> None:
         now_s = self.loop.time()
         if self._began_s:
@@ -284,6 +305,13 @@ class GatewayProtocol(HttpToolsProtocol):
     def _is_answering(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
+
+
+@functools.cache
+def most_connections() -> int:
+    """Return how many connections there may be, given the files that this process may open."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(CONNECTIONS, max(1, files - _OTHER_FILES))
 
 
 def _headers_too_large() -> Refusal:

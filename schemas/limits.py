@@ -43,6 +43,9 @@ UNFINISHED_REQUEST_S: Final = 10
 IDLE_KEEP_ALIVE_S: Final = 75
 """SDKs poll their specs every 10 s on one connection."""
 
+CONNECTIONS: Final = 10_000
+"""Connections of one gateway, or as many as its process may open; beyond: the longest idle are closed, else 503."""
+
 GATEWAY_IN_FLIGHT_BYTES: Final = 256 * MIB
 """Decoded bytes that one gateway holds unanswered; beyond: an immediate 503."""
 

@@ -1,5 +1,8 @@
 """The gateway process: SDK requests in, chunks on events.raw out."""
 
+import resource
+from typing import Final
+
 from ingest.config import GatewayConfig
 from ingest.gateway import Gateway
 from ingest.outbox import Outbox, OutboxUnusableError
@@ -8,7 +11,10 @@ from ops.http_server import HttpServer, bind
 from ops.processes import lifecycle
 from ops.processes.stage import CannotStartError
 from ops.settings import Settings
+from schemas.limits import CONNECTIONS
 from schemas.metrics import GatewayMetrics
+
+_OTHER_FILES: Final = 1_000
 
 
 def compose(settings: Settings) -> lifecycle.Composition:
@@ -20,6 +26,7 @@ def compose(settings: Settings) -> lifecycle.Composition:
         cors_origins=tuple(settings.cors_origins),
         spill_max_bytes=settings.spill_max_bytes,
     )
+    _allow_files()
     listener = bind(settings.host, settings.gateway_port, "HEADRACE_GATEWAY_PORT")
     try:
         outbox = Outbox(settings.spill_folder) if settings.spill_folder else None
@@ -28,6 +35,14 @@ def compose(settings: Settings) -> lifecycle.Composition:
         raise CannotStartError(str(error)) from error
     gateway = Gateway(config, GatewayMetrics(), outbox)
     return lifecycle.Composition([gateway], [HttpServer(gateway.app, listener, protocol=GatewayProtocol)])
+
+
+def _allow_files() -> None:
+    """Let the process open as many files as its connections may need, where a shell's default forbids it."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS + _OTHER_FILES
+    if now < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, most), most))
 
 
 def run(settings: Settings) -> int:

@@ -17,7 +17,7 @@ from ingest.linger import Record
 from ingest.protocol import GatewayProtocol
 from ingest.split import Split, split
 from ops.http_server import HttpServer, bind
-from schemas.limits import HEADER_BLOCK_BYTES, IDLE_KEEP_ALIVE_S
+from schemas.limits import CONNECTIONS, HEADER_BLOCK_BYTES, IDLE_KEEP_ALIVE_S
 
 EVENT = b'{"eventName":"purchase","user":{"userID":"u-1"},"time":1767225600000}'
 BROKEN = b'{"eventName":"\\ud800"}'
@@ -276,6 +276,50 @@ async def test_a_request_that_is_on_its_way_in_is_answered_before_the_gateway_st
     assert await client.is_closed()
     await stopping
     assert server.gateway.log.events() == [EVENT] * (1 + 2 * earlier)
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+async def test_beyond_the_limit_on_connections_the_longest_idle_is_closed(
+    server: Server, monkeypatch: pytest.MonkeyPatch, more: int
+) -> None:
+    monkeypatch.setattr(ingest.protocol, "most_connections", lambda: 4)
+    begun = await server.connect()
+    await begun.send(request()[:50])
+    clients = []
+    for _ in range(3 + more):
+        clients.append(await server.connect())
+        await clients[-1].send(request())
+        assert (await clients[-1].answer())[0] == 202
+    if more > 0:
+        assert await clients[0].is_closed()
+    for client in clients[max(0, more) :]:
+        await client.send(request())
+        assert (await client.answer())[0] == 202
+    await begun.send(request()[50:])
+    assert (await begun.answer())[0] == 202
+
+
+async def test_where_no_connection_is_idle_a_new_one_is_refused(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest.protocol, "most_connections", lambda: 2)
+    busy = [await server.connect() for _ in range(2)]
+    for client in busy:
+        await client.send(request()[:50])
+    await until(lambda: sum(bool(one._began_s) for one in server.http._server.server_state.connections) == 2)
+    new = await server.connect()
+    status, headers, body = await new.answer()
+    assert (status, headers["connection"], json.loads(body)["reason"]) == (503, "close", "overloaded")
+    for client in busy:
+        await client.send(request()[50:])
+        assert (await client.answer())[0] == 202
+
+
+def test_connections_never_need_more_files_than_the_process_may_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = ingest.protocol.most_connections.__wrapped__
+    for files, expected in ((1024, 924), (50, 1), (10**6, CONNECTIONS)):
+        monkeypatch.setattr("resource.getrlimit", lambda _, files=files: (files, files))
+        assert most() == expected
 
 
 async def test_a_client_that_leaves_in_mid_body_leaves_nothing(server: Server) -> None:
