@@ -91,8 +91,10 @@ class Gateway:
         elif stalled := self._linger.stalled:
             waiting["log"] = f"partitions {sorted(stalled)} do not acknowledge; is the broker up?"
         # A spill that cannot be used is no reason to send nothing here while Kafka takes everything.
-        if self._spill is not None and self._spill.spill_problem and (waiting or self._spill.holds_any):
-            waiting["spill"] = self._spill.spill_problem
+        if self._spill is not None and (waiting or self._spill.holds_any):
+            why = self._spill.spill_problem
+            if why and why not in waiting.get("log", ""):
+                waiting["spill"] = why
         if not self._keys.caught_up:
             waiting["keys"] = "the topic of keys has not been read to its end"
         if not self._specs.caught_up:

@@ -78,6 +78,8 @@ class SpillingLog:
     @property
     def problem(self) -> str:
         """Why nothing can be taken, "" when it can."""
+        if self._backlogs and self._commits.is_full:
+            return self._commits.problem
         why = self._kafka.problem
         if not why or not self._kafka.partitions:
             return why
