@@ -1,4 +1,4 @@
-"""Answers: always JSON, because SDKs send a batch again when an answer is empty or is not."""
+"""Answers: always JSON to SDKs, which send a batch again when an answer is empty or is not."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -11,18 +11,20 @@ from ingest.receive import Request
 from ingest.refusal import Refusal
 from ingest.split import Refused
 
-Headers = tuple[tuple[bytes, bytes], ...]
+Header = tuple[bytes, bytes]
+Headers = tuple[Header, ...]
 
-_JSON: Final = (b"content-type", b"application/json")
+_JSON: Final[Header] = (b"content-type", b"application/json")
 _encode: Final = msgspec.json.Encoder().encode
 
 
 class Answer(NamedTuple):
-    """What is sent back: a status, JSON (nothing with 204 and 304), and further headers."""
+    """What is sent back: a status, JSON unless it says otherwise (nothing with 204 and 304), and further headers."""
 
     status: int
     content: bytes = b""
     headers: Headers = ()
+    content_type: Header = _JSON
 
 
 SUCCESS: Final = Answer(202, b'{"success":true}')
@@ -52,7 +54,7 @@ def headers_of(answer: Answer, request: Request) -> list[tuple[bytes, bytes]]:
     """Return all headers of an answer."""
     headers = [(b"x-headrace-request-id", request.id.encode()), *request.cors, *answer.headers]
     if answer.status not in (204, 304):
-        headers += (_JSON, (b"content-length", b"%d" % len(answer.content)))
+        headers += (answer.content_type, (b"content-length", b"%d" % len(answer.content)))
     return headers
 
 

@@ -48,6 +48,7 @@ class Gateway:
             config.alias_paths,
             Cors(config.cors_origins),
             metrics,
+            config.exposure_rule,
         )
         self._started = False
 

@@ -10,7 +10,7 @@ from ingest.auth import KeyDirectory, KnownKey, authenticate, may_write
 from ingest.body import decode
 from ingest.chunks import RequestHead, parts_of
 from ingest.dead_letters import dead_letters_of
-from ingest.durability import DurableLog, LogUnavailableError
+from ingest.durability import Durability, DurableLog, LogUnavailableError
 from ingest.linger import Linger, Ticket
 from ingest.receive import Request, body_of, number_of
 from ingest.refusal import Refusal
@@ -19,12 +19,15 @@ from ingest.split import Refused, Split, split
 from schemas.dead_letter import DeadLetter
 from schemas.ids import partition_of
 from schemas.keys import KeyKind
-from schemas.limits import GATEWAY_IN_FLIGHT_BYTES, MIB
+from schemas.limits import GATEWAY_IN_FLIGHT_BYTES, KIB, MIB
 from schemas.metrics import GatewayMetrics
 from schemas.reasons import Reason
 
 _LARGE_BODY_BYTES: Final = MIB
 """Bodies above are taken apart in a thread, so that one of them does not hold up a thousand others."""
+
+_LARGE_TO_REWRITE_BYTES: Final = 16 * KIB
+"""To rewrite an event takes a hundred times as long as to take it as it is."""
 
 
 def is_large(body: bytes) -> bool:
@@ -34,6 +37,13 @@ def is_large(body: bytes) -> bool:
 
 Rewrite = Callable[[bytes, KnownKey], bytes]
 """Turns a decoded body into that of a log request. Raises Refusal."""
+
+
+class Kept(NamedTuple):
+    """What became of a request's events: those that are refused wait in the dead letters."""
+
+    refused: list[Refused]
+    durability: Durability
 
 
 class Taken(NamedTuple):
@@ -66,23 +76,28 @@ class LogEvents:
 
     async def log(self, request: Request, rewrite: Rewrite | None) -> Answer:
         """Answer a request whose body `rewrite` turns into that of a log request. Raises Refusal, DisconnectedError."""
+        return accepted(*await self.keep(request, rewrite))
+
+    async def keep(self, request: Request, rewrite: Rewrite | None) -> Kept:
+        """Keep the events of a request and tell what became of them. Raises Refusal, DisconnectedError."""
         known = self.admit(request)
         received = await body_of(request)
         decoded = self.decoded
         body = await asyncio.to_thread(decoded, request, received) if is_large(received) else decoded(request, received)
-        return await self.log_decoded(request, known, body, rewrite)
+        return await self._keep_decoded(request, known, body, rewrite)
 
-    async def log_decoded(
-        self, request: Request, known: KnownKey, body: bytes, rewrite: Rewrite | None = None
-    ) -> Answer:
+    async def log_decoded(self, request: Request, known: KnownKey, body: bytes) -> Answer:
         """Answer an admitted request whose decoded body may be large. Raises Refusal."""
-        if is_large(body):
+        return accepted(*await self._keep_decoded(request, known, body, None))
+
+    async def _keep_decoded(self, request: Request, known: KnownKey, body: bytes, rewrite: Rewrite | None) -> Kept:
+        if is_large(body) or (rewrite is not None and len(body) > _LARGE_TO_REWRITE_BYTES):
             body, found = await asyncio.to_thread(_read, request, known, body, rewrite)
             taken = self._put(request, known, body, found)
         else:
             taken = self.take(request, known, body, rewrite)
         await taken.ticket.settled
-        return self.finish(taken)
+        return self._settle(taken)
 
     def admit(self, request: Request) -> KnownKey:
         """Return the key of a request that may send events. Raises Refusal."""
@@ -105,10 +120,13 @@ class LogEvents:
 
     def finish(self, taken: Taken) -> Answer:
         """Return the answer to a request whose ticket is settled. Raises Refusal."""
+        return accepted(*self._settle(taken))
+
+    def _settle(self, taken: Taken) -> Kept:
         self._held_bytes -= taken.held_bytes
         if not taken.ticket.settled.result():
             raise Refusal(Reason.LOG_UNAVAILABLE, "the log did not acknowledge in time; try again")
-        return accepted(taken.refused, taken.ticket.durability)
+        return Kept(taken.refused, taken.ticket.durability)
 
     def _put(self, request: Request, known: KnownKey, body: bytes, found: Split) -> Taken:
         if problem := self._events.problem:

@@ -11,7 +11,8 @@ import orjson
 
 from ingest.answer import Answer
 from ingest.durability import Durability
-from ingest.openapi_shapes import EXPOSURE_EXAMPLES, LOG_EXAMPLES, SHAPES, Json, object_of, shape
+from ingest.openapi_shapes import EXPOSURE_EXAMPLES, LOG_EXAMPLES, OTLP_EXAMPLES, SHAPES, Json, object_of, shape
+from ingest.otlp import JSON_TYPE, OTLP_LOGS_PATH, PROTOBUF_TYPE
 from ingest.receive import Request
 from ingest.refusal import Refusal
 from schemas.dead_letter import CODE_VERSION
@@ -32,6 +33,7 @@ _ANY: Final = (
     Reason.MALFORMED_REQUEST,
     Reason.UNFINISHED_REQUEST,
     Reason.HEADERS_TOO_LARGE,
+    Reason.OVERLOADED,
     Reason.UNEXPECTED_ERROR,
 )
 _KEY: Final = (Reason.MISSING_KEY, Reason.UNKNOWN_KEY, Reason.KEY_NOT_ALLOWED, Reason.KEYS_NOT_READY)
@@ -41,7 +43,6 @@ _WRITE: Final = (
     *_BODY,
     Reason.TOO_MANY_EVENTS,
     Reason.LOG_UNAVAILABLE,
-    Reason.OVERLOADED,
     Reason.DRAINING,
 )
 
@@ -49,10 +50,10 @@ _ABOUT: Final = f"""\
 Takes exposures and events from SDKs and from plain HTTP.
 
 * **202** means that every event is kept: in the log, in the spill (`x-headrace-durability` says which), or, if it
-  could not be read, whole in the dead letters, listed under `refused`.
+  could not be read, whole in the dead letters, listed under `refused`. OTLP has its own answers, and 200.
 * **503** means: send the same request again. It comes within {ANSWER_DEADLINE_S} s. 429 is never answered.
 * Other refusals are for what stays worthless however often it is sent; `reason` is one of a closed list.
-* Bodies may be gzip, zstd, br or deflate, by `Content-Encoding` or unannounced. `Content-Type` does not matter.
+* Bodies may be gzip, zstd, br or deflate, by `Content-Encoding` or unannounced. `Content-Type` matters to OTLP only.
 * Limits of a request: {WIRE_BODY_BYTES // MIB} MiB on the wire, {DECODED_BODY_BYTES // MIB} MiB decompressed,
   {EVENTS_PER_REQUEST} events, {HEADER_BLOCK_BYTES} bytes of headers, {UNFINISHED_REQUEST_S} s to send it all.
 * `OPTIONS` is answered on every path (CORS preflight). An operator may have set further paths that do what
@@ -63,8 +64,8 @@ Takes exposures and events from SDKs and from plain HTTP.
 
 _BY_HEADER: Final[Json] = {"key": []}
 _BY_QUERY: Final[Json] = {"clientKeyInQuery": []}
+_BY_BEARER: Final[Json] = {"bearer": []}
 _BY_NOTHING: Final[Json] = {}
-
 
 _HEADERS: Final[Json] = {
     "x-headrace-request-id": {
@@ -82,10 +83,13 @@ def _parameter(place: str, name: str, description: str, schema: str | Json = "st
     return {"name": name, "in": place, "description": description, "schema": typed}
 
 
+_ENCODING: Final = _parameter(
+    "header", "content-encoding", "gzip, zstd, br or deflate, or two of them behind one another."
+)
 _SENDER: Final = [
     _parameter("header", "idempotency-key", "Makes a retry of events without a time known as one."),
     _parameter("header", "statsig-client-time", "The sender's clock in ms, which corrects a wrong one.", "integer"),
-    _parameter("header", "content-encoding", "gzip, zstd, br or deflate, or two of them behind one another."),
+    _ENCODING,
     _parameter("query", "t", "As `statsig-client-time`, for browsers.", "integer"),
     _parameter("query", "st", "Type of the SDK; its events have their own users.", "string"),
     _parameter("query", "se", "1: the body is base64, reversed.", {"enum": ["1"]}),
@@ -99,7 +103,7 @@ _KEY_IN_PATH: Final = {**_parameter("path", "key", "A secret key; the header cou
 
 
 def _json(schema: Json, examples: Mapping[str, Json] | None = None) -> Json:
-    return {"content": {"application/json": {"schema": schema, **({"examples": examples} if examples else {})}}}
+    return {"content": {JSON_TYPE: {"schema": schema, **({"examples": examples} if examples else {})}}}
 
 
 def _refusals(reasons: Iterable[Reason], forbidden: Iterable[Reason]) -> Json:
@@ -192,6 +196,28 @@ def _serves_specs(*path_parameters: Json) -> Json:
     }
 
 
+def _takes_log_records() -> Json:
+    kept = _answer(
+        "Every log record is kept, or counted as rejected with why.", shape("ExportLogsResponse"), **_DURABILITY
+    )
+    made = _operation(
+        "OpenTelemetry log records: evaluations of feature flags and tracking",
+        {"200": kept},
+        _WRITE,
+        security=(_BY_HEADER, _BY_BEARER, _BY_QUERY),
+        parameters=[_ENCODING],
+        body={"required": True, **_json(shape("ExportLogsRequest"), OTLP_EXAMPLES)},
+    )
+    for status, answer in made["responses"].items():
+        refused = answer["content"][JSON_TYPE]["schema"]
+        if status != "200":
+            # What is refused before its path is read is refused as everywhere.
+            answer["content"][JSON_TYPE]["schema"] = {"anyOf": [shape("Status"), refused]}
+    for told in (made["requestBody"], *made["responses"].values()):
+        told["content"][PROTOBUF_TYPE] = {"schema": {"description": "The same message in protobuf."}}
+    return {"post": made}
+
+
 def _paths() -> Json:
     logs = "Events and exposures"
     log_event = _takes_events(logs, "LogRequest", LOG_EXAMPLES)
@@ -207,6 +233,7 @@ def _paths() -> Json:
         "/v1/log_custom_exposure": _takes_events(
             "Exposures that an application decided by itself", "CustomExposures", EXPOSURE_EXAMPLES
         ),
+        OTLP_LOGS_PATH: _takes_log_records(),
         "/v1/sdk_exception": {
             "post": _operation("An SDK's report of its own exception", taken, (Reason.BODY_TOO_LARGE,), body=anything)
         },
@@ -243,6 +270,7 @@ def document() -> Json:
                     "name": "statsig-api-key",
                     "description": "`headrace keys create` makes one. Config specs and id lists are for secret keys.",
                 },
+                "bearer": {"type": "http", "scheme": "bearer", "description": "The same key, for OTLP exporters."},
                 "clientKeyInQuery": {
                     "type": "apiKey",
                     "in": "query",

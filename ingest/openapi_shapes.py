@@ -65,6 +65,33 @@ _TIME: Final = {
     "oneOf": [{"type": "integer"}, {"type": "string"}],
 }
 
+OTLP_EXAMPLES: Final = {
+    "tracking": {
+        "summary": "A conversion told by OpenFeature's tracking",
+        "value": {
+            "resourceLogs": [
+                {
+                    "scopeLogs": [
+                        {
+                            "logRecords": [
+                                {
+                                    "timeUnixNano": "1767268800000000000",
+                                    "eventName": "feature_flag.track",
+                                    "attributes": [
+                                        {"key": "feature_flag.event_name", "value": {"stringValue": "checkout"}},
+                                        {"key": "feature_flag.context.id", "value": {"stringValue": "u-1"}},
+                                        {"key": "value", "value": {"doubleValue": 99.77}},
+                                    ],
+                                }
+                            ]
+                        }
+                    ]
+                }
+            ]
+        },
+    },
+}
+
 SHAPES: Final[Json] = {
     "User": object_of(
         {
@@ -151,6 +178,25 @@ SHAPES: Final[Json] = {
             },
         },
         "success",
+    ),
+    "ExportLogsRequest": object_of(
+        {"resourceLogs": {"type": "array", "items": {"type": "object"}}},
+        description="An ExportLogsServiceRequest of the OpenTelemetry protocol.",
+    ),
+    "ExportLogsResponse": object_of(
+        {
+            "partialSuccess": object_of(
+                {"rejectedLogRecords": {"type": "string", "pattern": "^[0-9]+$"}, "errorMessage": {"type": "string"}}
+            )
+        },
+        description="An ExportLogsServiceResponse. Records that are rejected are not to be sent again.",
+    ),
+    "Status": object_of(
+        {"code": {"type": "integer"}, "message": {"type": "string"}},
+        "code",
+        "message",
+        description="A google.rpc.Status; its message begins with the reason.",
+        additionalProperties=False,
     ),
     "Specs": {"type": "object", "description": 'The document, or `{"has_updates": false}` to an SDK that has it.'},
 }

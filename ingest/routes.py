@@ -10,9 +10,11 @@ from ingest.answer import SUCCESS, Answer, refusing, send_by_asgi
 from ingest.custom_exposures import CustomExposures
 from ingest.log_events import LogEvents
 from ingest.openapi import OPENAPI_PATH, serve_openapi
+from ingest.otlp import OTLP_LOGS_PATH, OtlpLogs, refusing_by_status
 from ingest.receive import DisconnectedError, Request, RequestIds, body_of
 from ingest.refusal import Refusal
 from ingest.serve_specs import ServeSpecs, specs_path_of
+from schemas.exposure_rule import NO_EVALUATION, ExposureRule
 from schemas.metrics import GatewayMetrics
 from schemas.reasons import Reason
 
@@ -21,6 +23,9 @@ log = structlog.get_logger()
 Handler = Callable[[Request], Awaitable[Answer]]
 """Answers a request. Raises Refusal, DisconnectedError."""
 
+Refusing = Callable[[Refusal, Request], Answer]
+"""Puts a refusal into the form that a path's clients expect."""
+
 LOG_PATHS: Final = ("/v1/log_event", "/v1/rgstr", "/v1/log_event_beacon")
 
 _PREFLIGHT_S: Final = b"86400"
@@ -28,10 +33,14 @@ _NOT_ALLOWED: Final = [(b"vary", b"origin")]
 
 
 class Route:
-    """What one path does: a handler for each method, and the name it is counted under."""
+    """What one path does: a handler for each method, and the name it is counted under.
 
-    def __init__(self, name: str, **handlers: Handler) -> None:
+    `refusing` is how it refuses, if not as all others do.
+    """
+
+    def __init__(self, name: str, refusing: Refusing | None = None, **handlers: Handler) -> None:
         self.name = name
+        self.refusing = refusing
         self.handlers = handlers
 
 
@@ -80,6 +89,7 @@ class GatewayApp:
         alias_paths: Sequence[str],
         cors: Cors,
         metrics: GatewayMetrics,
+        exposure_rule: ExposureRule = NO_EVALUATION,
     ) -> None:
         self.log_events = log_events
         self._metrics = metrics
@@ -89,6 +99,8 @@ class GatewayApp:
         self._routes = dict.fromkeys((*LOG_PATHS, *alias_paths), self._log)
         exposures = CustomExposures(log_events, specs.rule_of)
         self._routes["/v1/log_custom_exposure"] = Route("custom_exposure", POST=exposures)
+        otlp = OtlpLogs(log_events, exposure_rule, specs.rule_of, metrics)
+        self._routes[OTLP_LOGS_PATH] = Route("otlp", refusing_by_status, POST=otlp)
         self._routes["/v1/sdk_exception"] = Route("sdk_exception", POST=_take_exception)
         self._routes["/v1/get_id_lists"] = Route("id_lists", POST=specs.id_lists)
         self._routes["/v1/initialize"] = Route("initialize", POST=_not_built)
@@ -110,7 +122,7 @@ class GatewayApp:
         except DisconnectedError:
             return
         except Exception as error:  # noqa: BLE001 - `explain` logs what is not a refusal
-            answer = self.explain(error, request)
+            answer = self.explain(error, request, route.refusing)
         self.count(answer.status, route.name)
         try:
             await send_by_asgi(send, request, answer)
@@ -128,15 +140,16 @@ class GatewayApp:
             request.cors = self._cors.headers(request.headers[b"origin"])
         return request
 
-    def explain(self, error: Exception, request: Request) -> Answer:
-        """Return the answer to a request that ended in `error`."""
+    def explain(self, error: Exception, request: Request, form: Refusing | None = None) -> Answer:
+        """Return the answer to a request that ended in `error`, in a form of its own if it has one."""
         if not isinstance(error, Refusal):
             # Paths of config specs hold a key.
             path = specs_path_of(request.path) or request.path
             log.error("request_failed", path=path, request_id=request.id, exc_info=error)
             # 503 and not 500, so that the batch is kept by every SDK that keeps one at all.
             error = Refusal(Reason.UNEXPECTED_ERROR, "the gateway failed; its log says why")
-        return self.refuse(error)
+        answer = self.refuse(error)
+        return answer if form is None else form(error, request)
 
     def refuse(self, refusal: Refusal) -> Answer:
         """Return the answer of a refusal, and count its reason."""

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from schemas.exposure_rule import ExposureRule
 from schemas.kafka import KafkaConnection
 from schemas.limits import CLAIMS_WINDOW_MS, SPILL_BYTES
 from schemas.store import StoreAddress
@@ -59,6 +60,12 @@ class Settings(BaseSettings):
     alias_paths: list[str] = Field([], description="More paths that take log requests, for clients behind ad-blockers.")
     cors_origins: list[str] = Field(["*"], description="Origins that browsers may send from.")
 
+    otlp_exposures: str = Field(
+        "",
+        description="Which feature flag evaluations that come over OTLP are exposures: `all`, or reasons like"
+        " `split,targeting_match`. Empty: none.",
+    )
+
     spill_dir: str = Field(
         "",
         description="Folder of this gateway alone in which it keeps events while Kafka is away. Empty: it answers 503.",
@@ -89,6 +96,12 @@ class Settings(BaseSettings):
             if _BROKER.fullmatch(address) is None:
                 raise ValueError(f"{address!r} is no host:port")
         return addresses
+
+    @field_validator("otlp_exposures")
+    @classmethod
+    def _a_rule(cls, text: str) -> str:
+        ExposureRule.of(text)
+        return text
 
     @field_validator("clickhouse")
     @classmethod

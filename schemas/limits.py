@@ -19,6 +19,12 @@ DECODED_BODY_BYTES: Final = 16 * MIB
 COMPRESSED_MEMBERS: Final = 512
 """Members of a gzip body, one behind another (RFC 1952); 16 MiB in blocks of 64 KiB are 256. Above: 415."""
 
+OTLP_BODY_BYTES: Final = 4 * MIB
+"""An OTLP body after decompression; above: 413. Two bytes of protobuf are a message of seventy in memory."""
+
+OTLP_PARTS: Final = 200_000
+"""Of an OTLP body: objects in JSON, resources, scopes and records in protobuf; above: 413 `too_many_events`."""
+
 REQUEST_METADATA_BYTES: Final = 64 * KIB
 """A request's `statsigMetadata`, which travels with each of its chunks; above: 413."""
 

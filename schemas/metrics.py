@@ -35,6 +35,12 @@ class GatewayMetrics:
             "headrace_gateway_dead_letters", "Events written to dlq.ingest, by reason.", ["reason"], registry=r
         )
         self.body_bytes = Counter("headrace_gateway_body_bytes", "Bytes of log requests as received.", registry=r)
+        self.otlp_not_taken = Counter(
+            "headrace_gateway_otlp_not_taken",
+            "Log records over OTLP that became no event, by why.",
+            ["why"],
+            registry=r,
+        )
         self.in_flight_bytes = Gauge("headrace_gateway_in_flight_bytes", "Decoded bytes not yet answered.", registry=r)
         self.append_seconds = Histogram(
             "headrace_gateway_append_seconds",

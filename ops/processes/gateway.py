@@ -11,6 +11,7 @@ from ops.http_server import HttpServer, bind
 from ops.processes import lifecycle
 from ops.processes.stage import CannotStartError
 from ops.settings import Settings
+from schemas.exposure_rule import ExposureRule
 from schemas.limits import CONNECTIONS
 from schemas.metrics import GatewayMetrics
 
@@ -24,6 +25,7 @@ def compose(settings: Settings) -> lifecycle.Composition:
         linger_ms=settings.linger_ms,
         alias_paths=tuple(settings.alias_paths),
         cors_origins=tuple(settings.cors_origins),
+        exposure_rule=ExposureRule.of(settings.otlp_exposures),
         spill_max_bytes=settings.spill_max_bytes,
     )
     _allow_files()

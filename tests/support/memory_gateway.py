@@ -12,6 +12,7 @@ from ingest.serve_specs import ServeSpecs
 from ingest.specs import SpecsShelf
 from schemas import avro, chunk, keys
 from schemas.chunk import RequestPart
+from schemas.exposure_rule import NO_EVALUATION, ExposureRule
 from schemas.keys import KeyKind, KeyRecord
 from schemas.metrics import GatewayMetrics
 
@@ -49,7 +50,12 @@ class MemoryLog:
 class MemoryGateway:
     """An application with three keys known."""
 
-    def __init__(self, alias_paths: Sequence[str] = (), cors_origins: Sequence[str] = ("*",)) -> None:
+    def __init__(
+        self,
+        alias_paths: Sequence[str] = (),
+        cors_origins: Sequence[str] = ("*",),
+        exposure_rule: ExposureRule = NO_EVALUATION,
+    ) -> None:
         self.log = MemoryLog()
         self.metrics = GatewayMetrics()
         self.keys_read = True
@@ -59,7 +65,8 @@ class MemoryGateway:
         self.linger.start()
         self.log_events = LogEvents(self.directory, self.log, self.linger, self.metrics)
         serve_specs = ServeSpecs(self.directory, self.shelf)
-        self.app = GatewayApp(self.log_events, serve_specs, alias_paths, Cors(cors_origins), self.metrics)
+        cors = Cors(cors_origins)
+        self.app = GatewayApp(self.log_events, serve_specs, alias_paths, cors, self.metrics, exposure_rule)
         for key in (SECRET, CLIENT, CONSOLE):
             self.know(key, KeyKind(key.split("-")[0]))
 

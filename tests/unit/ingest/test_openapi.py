@@ -100,7 +100,9 @@ async def test_an_example_is_answered_as_the_document_says(
     # An example that is taken and then fails in the log's far end would be no example.
     assert not gateway.log.letters
     assert "refused" not in answer.json()
-    assert bool(gateway.log.events()) == (isinstance(example, dict) and bool({"events", "exposures"} & set(example)))
+    assert bool(gateway.log.events()) == (
+        isinstance(example, dict) and bool({"events", "exposures", "resourceLogs"} & set(example))
+    )
 
 
 REFUSALS: list[tuple[str, str, dict[str, Any], bytes]] = [
@@ -112,6 +114,9 @@ REFUSALS: list[tuple[str, str, dict[str, Any], bytes]] = [
     ("post", "/v1/log_event", HEADER, b'{"events":[' + b",".join([b"{}"] * (EVENTS_PER_REQUEST + 1)) + b"]}"),
     ("post", "/v1/log_event", HEADER, b'{"events":[1,{"eventName":"\\ud800"}]}'),
     ("post", "/v1/log_custom_exposure", HEADER, b'{"exposures":17}'),
+    ("post", "/v1/logs", {"content-type": "application/json"}, b"{}"),
+    ("post", "/v1/logs", {**HEADER, "content-type": "application/json"}, b"not json"),
+    ("post", "/v1/logs", HEADER, ONE),
     ("get", "/v1/download_config_specs", {}, b""),
     ("get", "/v2/download_config_specs", {"statsig-api-key": CLIENT}, b""),
     ("post", "/v1/download_config_specs", HEADER, b"not json"),

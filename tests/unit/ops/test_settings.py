@@ -19,6 +19,7 @@ from ops import settings
         ("HEADRACE_CLICKHOUSE", "http://me:secret@db:x/", "must be http[s]://"),
         ("HEADRACE_CLICKHOUSE", "http://me:secret/@db", "must be http[s]://"),
         ("HEADRACE_LOG_LEVEL", "verbose", "'warning'"),
+        ("HEADRACE_OTLP_EXPOSURES", "split,targetting_match", "'targetting_match' is neither 'all' alone nor one of"),
     ],
 )
 def test_a_setting_that_cannot_work_is_named_with_why(monkeypatch: pytest.MonkeyPatch, name: str, value: str, why: str):
