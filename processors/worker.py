@@ -23,8 +23,8 @@ from processors.entities import NewestSpecs, follow
 from processors.faust_measures import Guard, MeasuredTransport, NoFoldersApp, NoWebBoot, Recovery
 from processors.map_event import EventMapper
 from processors.process_chunk import Processed, SourceRecord, process
-from processors.publish import Flight, Publisher
-from schemas import avro, ledger, topics
+from processors.publish import Flight, Headers, Publisher
+from schemas import avro, chunk, ledger, topics
 from schemas.kafka import KafkaConnection
 from schemas.logs import LogReader
 from schemas.metrics import WorkerMetrics
@@ -220,7 +220,7 @@ class Worker:
         record = SourceRecord(self._log, partition, offset, append_ms, headers, message.value or b"")
         done = process(record, index, self._mapper, time.time_ns() // 1_000_000)
         flight = self._current_flight()
-        self._emit(flight, partition, done)
+        self._emit(flight, partition, done, self._carried(headers, append_ms))
         index.claim(offset, append_ms, done.claimed)
         flight.add(CLAIMS_CHANGELOG, partition, entry_key(partition, offset), encode_entry(append_ms, done.claimed))
         flight.add(topics.LEDGER, 0, ledger.key_of(self._log, partition, offset), done.ledger)
@@ -234,9 +234,15 @@ class Worker:
             self._launch(flight)
         self._count(done)
 
-    def _emit(self, flight: Flight, partition: int, done: Processed) -> None:
+    def _carried(self, headers: dict[str, bytes], append_ms: int) -> Headers:
+        """Return the headers of a chunk that make the lander look for copies of its events which nobody claims."""
+        if not chunk.outlived_claims(headers, append_ms, self._config.claims_window_ms):
+            return []
+        return [(chunk.SPILLED_HEADER, headers[chunk.SPILLED_HEADER] or b"")]
+
+    def _emit(self, flight: Flight, partition: int, done: Processed, carried: Headers) -> None:
         for mapped, origin in done.emitted:
-            flight.add(mapped.topic, partition, mapped.key, mapped.value, [(ORIGIN, origin)])
+            flight.add(mapped.topic, partition, mapped.key, mapped.value, [(ORIGIN, origin), *carried])
         for letter in done.dead:
             key = letter.origin.pack() if isinstance(letter.origin, Origin) else b""
             flight.add(topics.DLQ_WORKER, partition, key, letter.encode())

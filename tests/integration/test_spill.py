@@ -3,16 +3,20 @@
 import asyncio
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import orjson
 import pytest
 import pytest_asyncio
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from support.gateway_process import GatewayProcess
 from support.ports import free_port_block
 from support.waiting import until
@@ -25,7 +29,9 @@ from ops.stack.local import LocalStack
 from schemas import chunk, keys
 from schemas.chunk import SPILLED_HEADER
 from schemas.crash_points import CrashPoint
+from schemas.kafka import PRODUCER
 from schemas.keys import KeyKind
+from schemas.limits import CLAIMS_WINDOW_MS
 from schemas.topics import EVENTS_RAW, KEYS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.asyncio(loop_scope="module")]
@@ -34,6 +40,12 @@ PARTITIONS = 2
 PATIENCE_S = 90.0
 SENDERS = 4
 BATCH = 10
+HOUR_MS = 3600 * 1000
+
+
+def event_of(name: str, number: int) -> dict[str, Any]:
+    user = {"userID": f"user-{number % 37}"}
+    return {"eventName": name, "user": user, "time": 1_763_740_000_000 + number, "value": number}
 
 
 class Pipeline:
@@ -44,10 +56,11 @@ class Pipeline:
         self._folder = folder
         self._sql = ConsoleSql(stack.settings.console_address)
         self.key = keys.generate(KeyKind.SECRET)
+        self._probes = 0
 
-    def gateway(self, name: str, *, spills: bool = True) -> GatewayProcess:
+    def gateway(self, name: str, *, spills: bool = True, **settings: Any) -> GatewayProcess:
         """Return a gateway that has not been started."""
-        changes = {"spill_dir": str(self._folder / name) if spills else ""}
+        changes = {"spill_dir": str(self._folder / name) if spills else "", **settings}
         return GatewayProcess(self._stack.settings.model_copy(update=changes), self._folder / f"{name}.log")
 
     def signal_broker(self, number: signal.Signals) -> None:
@@ -77,6 +90,44 @@ class Pipeline:
             "events": numbers,
             "last": numbers - 1,
         }
+
+    async def rows_of(self, name: str) -> int:
+        [line] = await self._sql.lines(f"SELECT count() AS rows FROM custom_events WHERE event_name = '{name}'")
+        return int(orjson.loads(line)["rows"])
+
+    async def let_writers_tell_the_time(self, they_do: bool) -> None:
+        """Let who writes to events.raw say when, for what takes days; else the broker does, as it must."""
+        admin = AIOKafkaAdminClient(**self._stack.settings.kafka.client_settings())
+        await admin.start()
+        try:
+            setting = {"message.timestamp.type": "CreateTime" if they_do else "LogAppendTime"}
+            await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, EVENTS_RAW, setting)])
+        finally:
+            await admin.close()
+
+        async def is_so() -> bool:
+            self._probes += 1
+            return (
+                await self.write("probe", self._probes, 1, append_ms=1_763_740_000_000) == 1_763_740_000_000
+            ) is they_do
+
+        await until(is_so, PATIENCE_S)
+
+    async def write(self, name: str, number: int, received_at: int, append_ms: int, spilled_ms: int = 0) -> int:
+        """Append a chunk of one event, as a gateway does; return the time that the log gave it."""
+        content = msgspec.Raw(orjson.dumps(event_of(name, number)))
+        part = chunk.RequestPart("default", "production", "k", "r", received_at, events=[content])
+        producer = AIOKafkaProducer(**self._stack.settings.kafka.client_settings(), **PRODUCER)
+        await producer.start()
+        try:
+            headers, value = list(chunk.headers(1, spilled_ms)), chunk.encode(chunk.Chunk([part]))
+            record = await producer.send_and_wait(
+                EVENTS_RAW, value, partition=0, timestamp_ms=append_ms, headers=headers
+            )
+        finally:
+            await producer.stop()
+        timestamp_ms: int = record.timestamp
+        return timestamp_ms
 
     async def records(self, name: str) -> list[tuple[bool, list[int]]]:
         """Return the chunks that hold events of this name: whether each was spilled, and which events."""
@@ -137,11 +188,7 @@ class Traffic:
 
     def _batch(self) -> bytes:
         first, self.events = self.events, self.events + BATCH
-        return orjson.dumps({"events": [self._event(number) for number in range(first, self.events)]})
-
-    def _event(self, number: int) -> dict[str, Any]:
-        user = {"userID": f"user-{number % 37}"}
-        return {"eventName": self._name, "user": user, "time": 1_763_740_000_000 + number, "value": number}
+        return orjson.dumps({"events": [event_of(self._name, number) for number in range(first, self.events)]})
 
     async def _send_on(self) -> None:
         async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_S, headers=self._headers) as client:
@@ -238,6 +285,49 @@ async def test_a_gateway_that_dies_at_each_point_of_the_spill_in_turn_loses_and_
         chunks = await pipeline.records(name)
         spilled = Counter(number for is_spilled, numbers in chunks for number in numbers if is_spilled)
         assert max(spilled.values()) > 1, "nothing was appended twice: this has not shown that copies are dropped"
+    finally:
+        pipeline.signal_broker(signal.SIGCONT)
+        gateway.clean_up()
+
+
+async def test_a_copy_that_was_spilled_for_longer_than_its_first_is_claimed_is_found_where_that_landed(
+    pipeline: Pipeline,
+):
+    """Without the time of its spilling it lands again: that is the limit of the claims, and shows that this bites."""
+    now_ms = time.time_ns() // 1_000_000
+    first_ms, spilled_ms = now_ms - CLAIMS_WINDOW_MS - HOUR_MS, now_ms - CLAIMS_WINDOW_MS // 2 - HOUR_MS
+    await pipeline.let_writers_tell_the_time(True)
+    try:
+        for name, header_ms in (("outlived", spilled_ms), ("outlived-unknown", 0)):
+            await pipeline.write(name, 0, received_at=first_ms, append_ms=first_ms)
+            await pipeline.landed_once(name, 1)
+            await pipeline.write(name, 0, received_at=spilled_ms, append_ms=now_ms, spilled_ms=header_ms)
+        await pipeline.write("outlived", 1, received_at=now_ms, append_ms=now_ms)
+    finally:
+        await pipeline.let_writers_tell_the_time(False)
+    await pipeline.landed_once("outlived", 2)
+    assert await pipeline.rows_of("outlived-unknown") == 2
+
+
+async def test_beyond_its_bytes_a_spill_takes_nothing_and_the_gateway_says_why(pipeline: Pipeline):
+    name = "full"
+    gateway = pipeline.gateway(name, spill_max_bytes=20_000)
+    traffic = Traffic(pipeline, gateway.settings, name)
+    try:
+        gateway.start()
+        await gateway.ready()
+        traffic.start()
+        await traffic.more_taken("kafka", 5)
+        pipeline.signal_broker(signal.SIGSTOP)
+        await until(lambda: "HEADRACE_SPILL_MAX_BYTES" in gateway.why_not_ready(), PATIENCE_S)
+        assert traffic.taken["spill"] > 0
+        await traffic.more_refused(2 * SENDERS)
+        pipeline.signal_broker(signal.SIGCONT)
+        await traffic.more_taken("kafka", 5)
+        await traffic.stop()
+        await drained(gateway)
+        assert gateway.why_not_ready() == ""
+        await pipeline.landed_once(name, traffic.events)
     finally:
         pipeline.signal_broker(signal.SIGCONT)
         gateway.clean_up()
