@@ -1,11 +1,13 @@
 """`/api/exposures/stream`: exposures as they happen."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import orjson
 import structlog
+from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -28,6 +30,7 @@ RECENT_MAX: Final = 500
 _RECENT_READ: Final = 2_000
 """So many of the newest records are searched for the last ones that a filter wants."""
 _DECODED_AT_ONCE: Final = 250
+_RETRY_S: Final = 1.0
 
 _OTHER_PARAMETERS: Final = ("rate", "recent", "last_event_id")
 
@@ -123,18 +126,29 @@ async def _frames(hub: Hub, replay: Replay, question: Asked, viewer: Viewer) -> 
 
 
 async def _before(replay: Replay, question: Asked, viewer: Viewer, until: Positions) -> AsyncIterator[bytes]:
-    """Yield what the viewer missed while away, or the last few that it wants to begin with."""
-    try:
-        if question.resume:
-            records, gone = await replay.between(question.resume, until)
-            viewer.missed(gone)
-        elif question.recent:
-            records = await replay.last(_RECENT_READ, until)
-        else:
-            return
-    except (KafkaError, TimeoutError, OSError) as error:
-        log.warning("replay_failed", error=str(error) or type(error).__name__)
+    """Yield what the viewer missed while away, or the last few that it wants to begin with.
+
+    A log that does not answer is asked again: going on without would leave out what was asked for.
+    """
+    if not question.resume and not question.recent:
         return
+    records: Sequence[ConsumerRecord]
+    while True:
+        try:
+            if question.resume:
+                records, gone = await replay.between(question.resume, until)
+                viewer.missed(gone)
+            else:
+                records = await replay.last(_RECENT_READ, until)
+            break
+        except (KafkaError, TimeoutError, OSError) as error:
+            trouble = str(error) or type(error).__name__
+            log.warning("replay_failed", error=trouble)
+            message = f"what was before cannot be read yet: {trouble}"
+            yield sse.message("status", orjson.dumps({"state": "waiting", "message": message}))
+            await asyncio.sleep(_RETRY_S)
+        if viewer.is_closed:
+            return
     wanted: list[bytes] = []
     records = sorted(records, key=lambda record: record.timestamp)
     for begin in range(0, len(records), _DECODED_AT_ONCE):
