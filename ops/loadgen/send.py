@@ -139,15 +139,17 @@ class Sender:
     async def _pace(self) -> None:
         """Begin requests when they are due, not when the gateway has time."""
         load = self._load
-        due = self._started
-        while not load.seconds or due < self._started + load.seconds:
+        events = 0
+        # Events are counted, for adding up pauses would drift from the rate, and by a request at the end.
+        while not load.seconds or events < load.rate * load.seconds:
+            due = self._started + events / load.rate
             if due > time.monotonic():
                 await asyncio.sleep(due - time.monotonic())
             request = self._plan(due)
             if request is None:
                 return
             self._waiting.append(request)
-            due += request.events / load.rate
+            events += request.events
             if self._idle:
                 self._go_on(self._idle.pop())
 
