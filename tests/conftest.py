@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 from support.brokers import run_apart, running_broker
 from support.ports import free_port_block
@@ -32,6 +33,13 @@ def _no_settings_of_the_developer() -> Iterator[None]:
         for name in [n for n in os.environ if n.startswith("HEADRACE_") and n != "HEADRACE_CACHE_DIR"]:
             patch.delenv(name)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """A command that runs in this process says what is logged; the next test must not inherit that."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
