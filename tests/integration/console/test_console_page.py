@@ -51,7 +51,10 @@ _UNNAMED = """[...document.querySelectorAll('button, a, input, select, textarea,
   .map((each) => each.outerHTML)"""
 
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is missing: apt-get install chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is missing: apt-get install chromium"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +199,6 @@ def test_nothing_but_its_text_and_style_keeps_the_page_from_being_painted(page: 
     assert sum(each["encodedBodySize"] for each in blocking) < 60_000
 
 
-@pytest.mark.slow
 def test_the_page_says_that_the_console_is_away_and_mends_itself(tmp_path: Path, broker: KafkaConnection):
     port = free_port_block(1)
     folder = tmp_path / "console"
@@ -212,7 +214,6 @@ def test_the_page_says_that_the_console_is_away_and_mends_itself(tmp_path: Path,
             page.wait_for(f"document.querySelector('#trouble').hidden && {_LOADED}")
 
 
-@pytest.mark.slow
 def test_an_empty_pipeline_says_what_to_do(tmp_path: Path):
     with (
         running_console(tmp_path / "empty", KafkaConnection("127.0.0.1:9")) as console,

@@ -251,6 +251,7 @@ def test_nothing_of_a_failed_query_stands_in_the_next_answer(ask: Ask):
         assert answers == ['"one"\n1\n'] * 8
 
 
+@pytest.mark.slow
 def test_an_endless_query_ends_at_its_time_limit(ask: Ask):
     answer = ask(ENDLESS)
     assert (answer.status_code, answer.json()["error"]["reason"]) == (408, "timed_out")

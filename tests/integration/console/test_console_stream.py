@@ -19,6 +19,8 @@ from support.waiting import until
 from ops.commands.tail import Messages
 from schemas.kafka import KafkaConnection
 
+pytestmark = pytest.mark.slow
+
 Expose = Callable[..., None]
 
 
@@ -193,7 +195,6 @@ def test_fifty_viewers_are_all_shown_everything(console: RunningConsole, expose:
     assert seen == dict.fromkeys(range(50), 100)
 
 
-@pytest.mark.slow
 async def test_without_a_log_everything_says_so_and_sql_still_answers(tmp_path: Path):
     nobody = KafkaConnection("127.0.0.1:9")
     with running_console(tmp_path / "alone", nobody) as console, console.client() as client:
@@ -209,7 +210,6 @@ async def test_without_a_log_everything_says_so_and_sql_still_answers(tmp_path: 
         assert client.get("/api/experiments").json()["experiments"] == []
 
 
-@pytest.mark.slow
 async def test_a_console_that_is_told_to_stop_ends_its_streams_and_queries_and_then_itself(
     tmp_path: Path, broker: KafkaConnection
 ):

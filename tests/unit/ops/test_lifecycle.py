@@ -13,6 +13,8 @@ import pytest
 from support.ports import free_port_block
 from support.waiting import until
 
+pytestmark = pytest.mark.slow
+
 _PROCESS = """
 import asyncio, sys
 from prometheus_client import CollectorRegistry, Counter, Gauge
