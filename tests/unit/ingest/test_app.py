@@ -29,12 +29,6 @@ async def gateway() -> MemoryGateway:
     return MemoryGateway(alias_paths=("/v1/my-product-data",))
 
 
-@pytest.fixture
-async def http(gateway: MemoryGateway) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(gateway.app), base_url="http://gateway") as client:
-        yield client
-
-
 @pytest.mark.parametrize(
     ("path", "headers"),
     [
@@ -254,7 +248,7 @@ async def test_a_failure_of_ours_is_503_so_that_the_batch_is_kept(gateway: Memor
 async def test_pushed_specs_are_served_in_both_formats(
     gateway: MemoryGateway, http: httpx.AsyncClient, version: str, tail: str
 ):
-    gateway.shelf.on_record(specs.record_key("default", SPECS_TIME), SPECS)
+    gateway.push(SPECS)
     path = f"/{version}/download_config_specs{tail}"
     answer = await http.get(path, headers=HEADER)
     assert answer.status_code == 200
@@ -279,7 +273,7 @@ async def test_pushed_specs_are_served_in_both_formats(
 async def test_an_sdk_that_has_the_newest_is_told_so(
     gateway: MemoryGateway, http: httpx.AsyncClient, query: str, has_updates: bool
 ):
-    gateway.shelf.on_record(specs.record_key("default", SPECS_TIME), SPECS)
+    gateway.push(SPECS)
     answer = await http.get(f"/v2/download_config_specs/{SECRET}.json{query}", headers=HEADER)
     assert answer.json()["has_updates"] is has_updates
     if query and "nonsense" not in query:
@@ -313,7 +307,7 @@ async def test_a_record_of_specs_that_cannot_be_read_does_not_stop_the_gateway(
 
 @pytest.mark.parametrize("path", ["/v1/download_config_specs", "/v2/download_config_specs/x.json"])
 async def test_specs_are_for_server_keys(gateway: MemoryGateway, http: httpx.AsyncClient, path: str):
-    gateway.shelf.on_record(specs.record_key("default", SPECS_TIME), SPECS)
+    gateway.push(SPECS)
     answer = await http.get(path, headers={"statsig-api-key": CLIENT})
     assert (answer.status_code, answer.json()["reason"]) == (403, "key_not_allowed")
     assert (await http.get(path, headers={"statsig-api-key": "wrong"})).status_code == 401

@@ -1,8 +1,7 @@
 """The OpenAPI document: it is valid, says what the application does, and its examples are taken."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -13,10 +12,8 @@ from support.memory_gateway import CLIENT, CONSOLE, SECRET, MemoryGateway
 
 from ingest.openapi import document
 from ingest.serve_specs import SPECS_PATHS
-from schemas import specs
 from schemas.limits import EVENTS_PER_REQUEST
 
-SPECS = Path(__file__).parents[2].joinpath("data", "specs.json").read_bytes()
 DOCUMENT = document()
 METHODS = ("get", "post", "put", "patch", "delete", "head")
 HEADER = {"statsig-api-key": SECRET}
@@ -36,19 +33,6 @@ def examples() -> Iterator[Any]:
         content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
         for name, example in content.get("examples", {"": {"value": None}}).items():
             yield pytest.param(method, path, example["value"], int(status), id=f"{method} {path} {name}")
-
-
-@pytest.fixture
-async def gateway() -> MemoryGateway:
-    made = MemoryGateway()
-    made.shelf.on_record(specs.record_key("default", json.loads(SPECS)["time"]), SPECS)
-    return made
-
-
-@pytest.fixture
-async def http(gateway: MemoryGateway) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(gateway.app), base_url="http://gateway") as client:
-        yield client
 
 
 def check(schema: dict[str, Any], value: Any) -> None:

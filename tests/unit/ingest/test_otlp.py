@@ -2,7 +2,6 @@
 
 import gzip
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -53,12 +52,6 @@ def read(answer: httpx.Response, message: Any) -> Any:
 @pytest.fixture
 async def gateway() -> MemoryGateway:
     return MemoryGateway(exposure_rule=ExposureRule.of("split"))
-
-
-@pytest.fixture
-async def http(gateway: MemoryGateway) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(gateway.app), base_url="http://gateway") as client:
-        yield client
 
 
 async def send(http: httpx.AsyncClient, content: bytes, encoding: str, key: str = SECRET, **more: str):

@@ -2,8 +2,6 @@
 
 import gzip
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import brotli
@@ -12,9 +10,6 @@ import pytest
 from structlog.testing import capture_logs
 from support.memory_gateway import CLIENT, CONSOLE, SECRET, MemoryGateway
 
-from schemas import specs
-
-SPECS = Path(__file__).parents[2].joinpath("data", "specs.json").read_bytes()
 HEADER = {"statsig-api-key": SECRET}
 EXPOSURES = {
     "exposures": [
@@ -22,19 +17,6 @@ EXPOSURES = {
         {"user": {"userID": "u-2"}, "gateName": "gate_half", "passes": True, "ruleID": "rule_half"},
     ]
 }
-
-
-@pytest.fixture
-async def gateway() -> MemoryGateway:
-    made = MemoryGateway()
-    made.shelf.on_record(specs.record_key("default", json.loads(SPECS)["time"]), SPECS)
-    return made
-
-
-@pytest.fixture
-async def http(gateway: MemoryGateway) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(gateway.app), base_url="http://gateway") as client:
-        yield client
 
 
 def events_of(gateway: MemoryGateway) -> list[dict[str, Any]]:
