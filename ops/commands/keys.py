@@ -67,7 +67,8 @@ def create(
     """
     settings = read_settings()
     key = keys.generate(kind)
-    record = _publish(settings, key, kind, project, environment, note)
+    record = keys.record_of(key, kind, project or settings.project, environment, _now_ms(), note)
+    _write(settings, [record])
     if as_json:
         print_json({"key": key, **_described(record)})
     else:
@@ -225,14 +226,6 @@ def why_not_again(known: KeyRecord, record: KeyRecord) -> str:
             f"The key is known already, as the {known.kind} key {known.key_id} of {known.project}/{known.environment}."
         )
     return ""
-
-
-def _publish(
-    settings: Settings, key: str, kind: KeyKind, project: str | None, environment: str, note: str
-) -> KeyRecord:
-    record = keys.record_of(key, kind, project or settings.project, environment, _now_ms(), note)
-    _write(settings, [record])
-    return record
 
 
 def _write(settings: Settings, records: Sequence[KeyRecord]) -> None:
