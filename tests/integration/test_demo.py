@@ -13,7 +13,8 @@ from typing import Any
 
 import orjson
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
+from support.read_log import read_whole
 from support.waiting import until
 
 from ops.demo.compare import compare
@@ -178,21 +179,7 @@ def lines_of(ledger: Path) -> Iterator[Line]:
 async def accepted_events(settings: Settings, run: Run) -> set[Item]:
     """Return the run's events that stand in `events.raw`: what was accepted, whatever its sender was told."""
     partitions = [TopicPartition(EVENTS_RAW, number) for number in range(settings.partitions)]
-    found: set[Item] = set()
-    # Not `seek_to_beginning`: aiokafka's reset to the latest offset may overtake it.
-    settings_of_client = settings.kafka.client_settings()
-    consumer = AIOKafkaConsumer(**settings_of_client, enable_auto_commit=False, auto_offset_reset="earliest")
-    await consumer.start()
-    try:
-        consumer.assign(partitions)
-        ends = await consumer.end_offsets(partitions)
-        while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
-            for records in (await consumer.getmany(timeout_ms=500)).values():
-                for each in records:
-                    found.update(items_in(each.value, run))
-    finally:
-        await consumer.stop()
-    return found
+    return {item for each in await read_whole(settings.kafka, partitions) for item in items_in(each.value, run)}
 
 
 def items_in(value: bytes, run: Run) -> Iterator[Item]:

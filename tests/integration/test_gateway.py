@@ -14,11 +14,12 @@ from typing import Any
 
 import httpx
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from support.brokers import run_apart
 from support.ports import free_port_block
+from support.read_log import read_whole
 
 from ingest.config import GatewayConfig
 from ingest.gateway import Gateway
@@ -66,19 +67,7 @@ class Running:
         await self.write(KEYS, record.key_hash.encode(), keys.encode(record))
 
     async def records(self, topic: str) -> list[Any]:
-        consumer = AIOKafkaConsumer(**self.connection.client_settings(), auto_offset_reset="earliest")
-        await consumer.start()
-        try:
-            partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
-            consumer.assign(partitions)
-            ends = await consumer.end_offsets(partitions)
-            found: list[Any] = []
-            while any([await consumer.position(at) < ends[at] for at in partitions]):
-                for batch in (await consumer.getmany(timeout_ms=200)).values():
-                    found += batch
-            return found
-        finally:
-            await consumer.stop()
+        return await read_whole(self.connection, [TopicPartition(topic, number) for number in range(PARTITIONS)])
 
     async def events(self) -> list[bytes]:
         """Return this gateway's events in the log, found by its key."""

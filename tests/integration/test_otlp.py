@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 import requests
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from opentelemetry._logs import LogRecord
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
@@ -16,6 +16,7 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.resources import Resource
 from support.gateway_process import GatewayProcess
+from support.read_log import read_whole
 from support.waiting import until
 
 from ops.kafka import publish
@@ -46,21 +47,9 @@ class Receiver:
     async def events(self) -> list[dict[str, Any]]:
         """Return the events in the log that came with this key."""
         key_id = keys.record_of(self.key, KeyKind.SECRET, "", "", 0).key_id
-        client = self._kafka.client_settings()
-        consumer = AIOKafkaConsumer(**client, enable_auto_commit=False, auto_offset_reset="earliest")
-        await consumer.start()
-        try:
-            partitions = [TopicPartition(EVENTS_RAW, number) for number in range(PARTITIONS)]
-            consumer.assign(partitions)
-            ends = await consumer.end_offsets(partitions)
-            found: list[dict[str, Any]] = []
-            while any([await consumer.position(at) < ends[at] for at in partitions]):
-                for batch in (await consumer.getmany(timeout_ms=200)).values():
-                    parts = [part for record in batch for part in chunk.decode(record.value).requests]
-                    found += [orjson.loads(bytes(raw)) for p in parts if p.key_id == key_id for raw in p.events]
-            return found
-        finally:
-            await consumer.stop()
+        records = await read_whole(self._kafka, [TopicPartition(EVENTS_RAW, number) for number in range(PARTITIONS)])
+        parts = [part for record in records for part in chunk.decode(record.value).requests]
+        return [orjson.loads(bytes(raw)) for part in parts if part.key_id == key_id for raw in part.events]
 
 
 @pytest.fixture

@@ -14,11 +14,12 @@ import msgspec
 import orjson
 import pytest
 import pytest_asyncio
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from support.gateway_process import GatewayProcess
 from support.ports import free_port_block
+from support.read_log import read_whole
 from support.waiting import until
 
 from ingest.outbox import Outbox
@@ -131,25 +132,15 @@ class Pipeline:
 
     async def records(self, name: str) -> list[tuple[bool, list[int]]]:
         """Return the chunks that hold events of this name: whether each was spilled, and which events."""
-        client = self._stack.settings.kafka.client_settings()
-        consumer = AIOKafkaConsumer(**client, enable_auto_commit=False, auto_offset_reset="earliest")
-        await consumer.start()
-        try:
-            partitions = [TopicPartition(EVENTS_RAW, number) for number in range(PARTITIONS)]
-            consumer.assign(partitions)
-            ends = await consumer.end_offsets(partitions)
-            found = []
-            while any([await consumer.position(at) < ends[at] for at in partitions]):
-                for batch in (await consumer.getmany(timeout_ms=200)).values():
-                    for record in batch:
-                        parts = chunk.decode(record.value).requests
-                        events = [orjson.loads(bytes(event)) for part in parts for event in part.events]
-                        numbers = [event["value"] for event in events if event["eventName"] == name]
-                        if numbers:
-                            found.append((SPILLED_HEADER in dict(record.headers), numbers))
-            return found
-        finally:
-            await consumer.stop()
+        partitions = [TopicPartition(EVENTS_RAW, number) for number in range(PARTITIONS)]
+        found = []
+        for record in await read_whole(self._stack.settings.kafka, partitions):
+            parts = chunk.decode(record.value).requests
+            events = [orjson.loads(bytes(event)) for part in parts for event in part.events]
+            numbers = [event["value"] for event in events if event["eventName"] == name]
+            if numbers:
+                found.append((SPILLED_HEADER in dict(record.headers), numbers))
+        return found
 
     async def close(self) -> None:
         await self._sql.close()

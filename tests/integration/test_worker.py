@@ -17,9 +17,10 @@ import httpx
 import msgspec
 import orjson
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from support.brokers import run_apart
 from support.ports import free_port_block
+from support.read_log import read_whole
 from support.waiting import until
 
 from ops.topics import ensure_topics
@@ -155,19 +156,8 @@ async def sending(connection: KafkaConnection) -> AsyncIterator[Callable[[list[b
 
 async def read_all(connection: KafkaConnection, *names: str) -> list[Any]:
     """Return every record of these topics."""
-    consumer = AIOKafkaConsumer(**connection.client_settings(), enable_auto_commit=False, auto_offset_reset="earliest")
-    await consumer.start()
-    try:
-        parts = [TopicPartition(n, p) for n in names for p in range(1 if n in (SCHEMAS, LEDGER) else PARTITIONS)]
-        consumer.assign(parts)
-        ends = await consumer.end_offsets(parts)
-        found: list[Any] = []
-        for part in parts:
-            while await consumer.position(part) < ends[part]:
-                found += (await consumer.getmany(part, timeout_ms=500)).get(part, [])
-        return found
-    finally:
-        await consumer.stop()
+    parts = [TopicPartition(n, p) for n in names for p in range(1 if n in (SCHEMAS, LEDGER) else PARTITIONS)]
+    return await read_whole(connection, parts)
 
 
 async def origins_of(connection: KafkaConnection) -> dict[bytes, set[Origin]]:
