@@ -14,7 +14,7 @@ _MASK: Final = "***"
 
 def _spelled(text: str) -> str:
     r"""Return a pattern for a text in any spelling of JSON: `-` may be `\u002d`, in a string in a string `\\u002d`."""
-    return "".join(rf"(?:{re.escape(char)}|\\{1,8}u00{ord(char):02x})" for char in text)
+    return "".join(rf"(?:{re.escape(char)}|\\{{1,8}}u00{ord(char):02x})" for char in text)
 
 
 _KEY_CHARACTER: Final = r"(?:[a-z0-9_-]|\\{1,8}u00(?:2d|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9a]))"
