@@ -14,6 +14,7 @@ import structlog
 
 from ingest.chunks import Part
 from ingest.durability import Durability, Record
+from schemas.crash_points import CrashPoint, reach
 from schemas.limits import ANSWER_DEADLINE_S, CHUNK_BYTES, CHUNK_EVENTS
 
 log = structlog.get_logger()
@@ -149,14 +150,18 @@ class Linger:
         try:
             durability = Durability.KAFKA
             if taken:
+                reach(CrashPoint.GATEWAY_BEFORE_APPEND)
                 durability = await self._append(queue.partition, records_of([part for part, _ in taken]))
         except Exception:
             log.exception("append_failed", partition=queue.partition)
             for _, ticket in taken:
                 ticket.fail()
         else:
+            reach(CrashPoint.GATEWAY_AFTER_APPEND)
             for _, ticket in taken:
                 ticket.acknowledge(durability)
+            if taken and taken[-1][1].pending:
+                reach(CrashPoint.GATEWAY_HALF_APPENDED)
         finally:
             queue.sent_at_s = 0.0
             if queue.waiting and self._flush_handle is None:

@@ -16,6 +16,7 @@ from ingest.receive import Request, body_of, number_of
 from ingest.refusal import Refusal
 from ingest.shared_user import with_shared_user
 from ingest.split import Refused, Split, split
+from schemas.crash_points import CrashPoint, reach
 from schemas.dead_letter import DeadLetter
 from schemas.ids import partition_of
 from schemas.keys import KeyKind
@@ -161,6 +162,7 @@ class LogEvents:
             raise
         else:
             self._metrics.dead_letters.labels(letter.reason.value).inc()
+            reach(CrashPoint.GATEWAY_AFTER_DEAD_LETTER)
             ticket.acknowledge(durability)
 
     def held_bytes(self) -> int:

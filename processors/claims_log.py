@@ -10,6 +10,7 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from processors.claims import Entry, decode_entry
+from schemas.crash_points import CrashPoint, reach
 from schemas.kafka import KafkaConnection
 from schemas.limits import MIB
 from schemas.topics import CLAIMS_CHANGELOG
@@ -59,6 +60,7 @@ async def read_claims(
             on_progress(read, total)
     finally:
         await consumer.stop()
+    reach(CrashPoint.WORKER_IN_RECOVERY)
     return {tp.partition: list(entries.values()) for tp, entries in live.items()}
 
 

@@ -10,11 +10,16 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 
+from schemas.crash_points import CrashPoint, armed, reach
 from schemas.kafka import PRODUCER, KafkaConnection
 from schemas.limits import KIB
+from schemas.topics import CLAIMS_CHANGELOG
 
 _BATCH_BYTES: Final = 512 * KIB
 _FLIGHTS_PENDING: Final = 16
+
+_HALVES: Final = (CrashPoint.WORKER_CLAIM_DURABLE, CrashPoint.WORKER_OUTPUT_DURABLE)
+"""Points at which the broker has one half of a flight, its claims or all the rest, and never the other."""
 
 Headers = list[tuple[str, bytes]]
 
@@ -102,6 +107,9 @@ class Publisher:
         assert self._producer is not None
         while True:
             flight = await self._outbound.get()
+            reach(CrashPoint.WORKER_BEFORE_SEND)
+            if (point := armed()) in _HALVES:
+                await self._send_half(flight, point)
             arrivals = []
             for (topic, partition), batches in flight.batches.items():
                 for batch in batches:
@@ -109,9 +117,21 @@ class Publisher:
                     arrivals.append(await self._producer.send_batch(batch, topic, partition=partition))
             await self._in_air.put((flight, arrivals))
 
+    async def _send_half(self, flight: Flight, point: CrashPoint) -> None:
+        """Wait until the broker has one half of a flight, which otherwise goes out in one, and reach the point."""
+        assert self._producer is not None
+        claims_first = point is CrashPoint.WORKER_CLAIM_DURABLE
+        for place in [place for place in flight.batches if (place[0] == CLAIMS_CHANGELOG) is claims_first]:
+            topic, partition = place
+            for batch in flight.batches.pop(place):
+                batch.close()
+                await (await self._producer.send_batch(batch, topic, partition=partition))
+        reach(point)
+
     async def _deliver(self) -> None:
         while True:
             flight, arrivals = await self._in_air.get()
             for arrival in arrivals:
                 await arrival
+            reach(CrashPoint.WORKER_ALL_DURABLE)
             self._on_delivered(flight)

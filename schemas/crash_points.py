@@ -15,6 +15,15 @@ VARIABLE: Final = "HEADRACE_CRASH_AT"
 class CrashPoint(StrEnum):
     """Every place there is. The crash matrix of the tests goes over this list."""
 
+    GATEWAY_BEFORE_APPEND = "gateway.before_append"
+    GATEWAY_AFTER_APPEND = "gateway.after_append"
+    GATEWAY_HALF_APPENDED = "gateway.half_appended"
+    GATEWAY_AFTER_DEAD_LETTER = "gateway.after_dead_letter"
+    WORKER_IN_RECOVERY = "worker.in_recovery"
+    WORKER_BEFORE_SEND = "worker.before_send"
+    WORKER_CLAIM_DURABLE = "worker.claim_durable"
+    WORKER_OUTPUT_DURABLE = "worker.output_durable"
+    WORKER_ALL_DURABLE = "worker.all_durable"
     SPILL_AFTER_COMMIT = "spill.after_commit"
     SPILL_BEFORE_APPEND = "spill.before_append"
     SPILL_AFTER_APPEND = "spill.after_append"
@@ -35,6 +44,11 @@ class _Armed:
 
 
 _armed: Final = _Armed(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None
+
+
+def armed() -> CrashPoint | None:
+    """Return the point at which this process is to die, for what a test must bring about before."""
+    return None if _armed is None else _armed.point
 
 
 def reach(point: CrashPoint) -> None:
