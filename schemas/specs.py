@@ -14,10 +14,12 @@ from typing import Any, Final, Literal
 import orjson
 
 from schemas.limits import SPECS_BYTES
+from schemas.wire import text_of
 
 Json = dict[str, Any]
 Format = Literal["dcs-v1", "dcs-v2"]
 Section = Literal["gate", "config", "layer"]
+Kind = Literal["gate", "experiment", "dynamic_config", "layer"]
 
 _SECTIONS: Final[dict[Section, str]] = {"gate": "feature_gates", "config": "dynamic_configs", "layer": "layer_configs"}
 _SECTION_OF_KIND: Final[dict[str, Section]] = {
@@ -62,7 +64,7 @@ class SpecsError(ValueError):
 class Entity:
     """A gate, experiment, dynamic config or layer; `rules` gives the group name of each rule id."""
 
-    kind: Literal["gate", "experiment", "dynamic_config", "layer"]
+    kind: Kind
     name: str
     id_type: str
     version: str
@@ -101,6 +103,17 @@ class Specs:
         """Yield every entity of the document."""
         for by_name in self._entities.values():
             yield from by_name.values()
+
+    def entities_as_v1(self) -> Iterator[tuple[Section, str, Kind, str, Json]]:
+        """Yield section, name, kind, version and spec of every entity; conditions stand in their rules."""
+        conditions = self.document.get("condition_map") if self.format == "dcs-v2" else None
+        for section, key in _SECTIONS.items():
+            for name, spec in _specs_of(self.document, key):
+                entity = self._entities[section][name]
+                whole = {field: value for field, value in spec.items() if field != "name"}
+                if conditions is not None:
+                    whole["rules"] = _with_inline(spec["rules"], conditions)
+                yield section, name, entity.kind, entity.version, whole
 
     def as_format(self, wanted: Format) -> bytes:
         """Return the document as SDKs read it in `wanted` format."""
@@ -233,14 +246,13 @@ def _specs_of(document: Json, section: str) -> Iterator[tuple[str, Json]]:
 
 
 def _entity(section: Section, name: str, spec: Json) -> Entity:
-    kind: Literal["gate", "experiment", "dynamic_config", "layer"]
+    kind: Kind
     if section == "config":
         kind = "dynamic_config" if spec["entity"] == "dynamic_config" else "experiment"
     else:
         kind = "gate" if section == "gate" else "layer"
-    version = spec.get("version")
     rules = {rule["id"]: str(rule.get("groupName") or "") for rule in spec["rules"]}
-    return Entity(kind, name, spec["idType"], "" if version is None else str(version), rules)
+    return Entity(kind, name, spec["idType"], text_of(spec.get("version")), rules)
 
 
 def _to_v2(document: Json) -> Json:
@@ -264,17 +276,15 @@ def _key_of(condition: Json, conditions: Json) -> str:
     return key
 
 
+def _with_inline(rules: list[Json], conditions: Json) -> list[Json]:
+    return [{**rule, "conditions": [conditions[key] for key in rule["conditions"]]} for rule in rules]
+
+
 def _to_v1(document: Json) -> Json:
     conditions = document["condition_map"]
     changed = {
         section: [
-            {
-                **spec,
-                "name": name,
-                "rules": [
-                    {**rule, "conditions": [conditions[key] for key in rule["conditions"]]} for rule in spec["rules"]
-                ],
-            }
+            {**spec, "name": name, "rules": _with_inline(spec["rules"], conditions)}
             for name, spec in document[section].items()
         ]
         for section in _SECTIONS.values()

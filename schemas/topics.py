@@ -13,9 +13,11 @@ DLQ_WORKER: Final = "dlq.worker"
 DLQ_LANDER: Final = "dlq.lander"
 LEDGER: Final = "ledger"
 CONFIG_SPECS: Final = "config.specs"
+CONFIG_VERSIONS: Final = "config.versions"
 KEYS: Final = "keys"
 LOGS: Final = "logs"
 SCHEMAS: Final = "schemas"
+REPLAYS: Final = "replays"
 
 WORKER_APP_ID: Final = "headrace-worker"
 CLAIMS_TABLE: Final = "claims"
@@ -64,7 +66,10 @@ TOPICS: Final[tuple[Topic, ...]] = (
     # Faust declares the same; made here so that it exists before the first worker.
     Topic(CLAIMS_CHANGELOG, True, _COMPACT),
     Topic(CONFIG_SPECS, False, {**_COMPACT, **_LARGE}),
+    # One entity may be almost the whole of a document.
+    Topic(CONFIG_VERSIONS, False, {**_COMPACT, **_LARGE}),
     Topic(KEYS, False, _COMPACT),
     Topic(LOGS, False, _COMPACT),
     Topic(SCHEMAS, False, _COMPACT),
+    Topic(REPLAYS, False, _COMPACT),
 )
