@@ -5,6 +5,7 @@ from ingest.split import Split
 from schemas.dead_letter import DeadLetter
 from schemas.ids import occurrences
 from schemas.keys import KeyRecord
+from schemas.readable import readable_of
 from schemas.reasons import Stage
 from schemas.wire import text_of
 
@@ -14,9 +15,11 @@ def dead_letters_of(head: RequestHead, split: Split, key: KeyRecord) -> list[Dea
     ids = event_ids_of(head, split)
     repeats = occurrences([refused.event for refused in split.refused])
     request = head.json(split.metadata) + b"}"
+    stable_id = text_of(split.sender.stableID)
     letters = []
     for position, refused in enumerate(split.refused):
         occurrence = repeats.get(position, 0)
+        readable = readable_of(refused.event, stable_id)
         letters.append(
             DeadLetter(
                 stage=Stage.INGEST,
@@ -34,6 +37,10 @@ def dead_letters_of(head: RequestHead, split: Split, key: KeyRecord) -> list[Dea
                 request_id=head.request_id,
                 sdk_type=text_of(split.sender.sdkType),
                 sdk_version=text_of(split.sender.sdkVersion),
+                event_name=readable.event_name,
+                experiment=readable.experiment,
+                rule_id=readable.rule_id,
+                unit_id=readable.unit_id,
                 received_at=head.received_at,
             )
         )

@@ -31,6 +31,23 @@ def outcomes(
     )
 
 
+def outcomes_of_replay(
+    offset: int,
+    ids: Sequence[bytes],
+    firsts: Sequence[bytes],
+    copies: Mapping[int, int],
+    claimed: Sequence[bytes],
+    dead: Sequence[tuple[int, str]],
+    index: ClaimsIndex,
+) -> bytes:
+    """Return the ledger's record of a replayed chunk, which accepts nothing; `dead` by place and reason."""
+    return ledger.encode_replay(
+        firsts,
+        _copies(offset, ids, copies, claimed, index) if copies else (),
+        ledger.dead_of(dead),
+    )
+
+
 def outcome_of_whole(headers: Mapping[str, bytes], append_ms: int, reason: Reason) -> bytes:
     """Return the ledger's record of a chunk that cannot be read: all its events are dead."""
     run = ledger.run_of_unreadable(headers, append_ms)

@@ -16,10 +16,13 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from schemas.ids import EVENT_ID_BYTES
+from schemas.origin import PACKED_BYTES, Origin
 
 _KEY: Final = struct.Struct(">IQ")
 _HEAD: Final = struct.Struct(">BQII")
 _VERSION: Final = 1
+_OF_REPLAY: Final = 2
+"""Of the entry of a replayed chunk: behind the ids stand the origins under which they came first."""
 
 TOMBSTONE_MARGIN_MS: Final = 3600 * 1000
 """How much longer than the window an entry is kept: a broker's clock may step back."""
@@ -33,11 +36,15 @@ class CorruptClaimsError(Exception):
 
 
 class Entry(NamedTuple):
-    """What one record of `events.raw` claims. `append_ms` is the broker's clock at its append."""
+    """What one record of `events.raw` claims. `append_ms` is the broker's clock at its append.
+
+    `firsts` are the packed origins of a replay's events, one for each id; others have none.
+    """
 
     offset: int
     append_ms: int
     ids: bytes
+    firsts: bytes = b""
 
 
 def entry_key(partition: int, offset: int) -> bytes:
@@ -45,9 +52,12 @@ def entry_key(partition: int, offset: int) -> bytes:
     return _KEY.pack(partition, offset)
 
 
-def encode_entry(append_ms: int, ids: Sequence[bytes]) -> bytes:
-    """Return the changelog value of a record that claims `ids`."""
+def encode_entry(append_ms: int, ids: Sequence[bytes], firsts: Sequence[bytes] = ()) -> bytes:
+    """Return the changelog value of a record that claims `ids`; `firsts` are the origins of a replay's."""
     packed = b"".join(ids)
+    if firsts:
+        packed += b"".join(firsts)
+        return _HEAD.pack(_OF_REPLAY, append_ms, len(ids), zlib.crc32(packed)) + packed
     return _HEAD.pack(_VERSION, append_ms, len(ids), zlib.crc32(packed)) + packed
 
 
@@ -57,14 +67,16 @@ def decode_entry(key: bytes, value: bytes) -> Entry:
         raise CorruptClaimsError(f"claims entry {key.hex()} is truncated")
     partition, offset = _KEY.unpack(key)
     version, append_ms, count, checksum = _HEAD.unpack_from(value)
-    ids = value[_HEAD.size :]
-    if version != _VERSION:
+    packed = value[_HEAD.size :]
+    if version not in (_VERSION, _OF_REPLAY):
         raise CorruptClaimsError(
-            f"claims entry {partition}/{offset} has version {version}, this worker knows {_VERSION}"
+            f"claims entry {partition}/{offset} has version {version}, this worker knows {_VERSION} and {_OF_REPLAY}"
         )
-    if len(ids) != count * EVENT_ID_BYTES or zlib.crc32(ids) != checksum:
+    size = EVENT_ID_BYTES if version == _VERSION else EVENT_ID_BYTES + PACKED_BYTES
+    if len(packed) != count * size or zlib.crc32(packed) != checksum:
         raise CorruptClaimsError(f"claims entry {partition}/{offset} does not match its count and checksum")
-    return Entry(offset, append_ms, ids)
+    end = count * EVENT_ID_BYTES
+    return Entry(offset, append_ms, packed[:end], packed[end:])
 
 
 class ClaimsIndex:
@@ -77,6 +89,8 @@ class ClaimsIndex:
         self._owner: dict[bytes, int] = {}
         self._entries: dict[int, Entry] = {}
         self._in_order: deque[Entry] = deque()
+        self._firsts: dict[bytes, bytes] = {}
+        """Of ids that a replay's record owns: the origin that it names."""
 
     def __len__(self) -> int:
         return len(self._owner)
@@ -109,13 +123,37 @@ class ClaimsIndex:
             seen.add(event_id)
         return found
 
+    def copies_of_replayed(
+        self, at: tuple[int, int, int], append_ms: int, ids: Sequence[bytes], firsts: Sequence[bytes]
+    ) -> dict[int, int]:
+        """Judge the events of a replay's record, which stands `at` (log, partition, offset), as `copies` does.
+
+        An event goes on where nobody owns its id, and where who owns it does so under the origin that
+        the event came with first.
+        """
+        log, partition, offset = at
+        found = {}
+        seen: dict[bytes, bytes] = {}
+        for place, (event_id, first) in enumerate(zip(ids, firsts, strict=True)):
+            owner = self._owner.get(event_id)
+            if owner is not None and self._holds(owner, append_ms):
+                if self._entries[owner].firsts:
+                    is_own = self._firsts[event_id] == first
+                else:
+                    is_own = Origin.unpack(first)[:3] == (log, partition, owner)
+                if not is_own:
+                    found[place] = owner
+            elif seen.setdefault(event_id, first) != first:
+                found[place] = offset
+        return found
+
     def claimed_by(self, owner: int) -> bytes:
         """Return the ids that the record at `owner` claims, packed in its order. Raises KeyError."""
         return self._entries[owner].ids
 
-    def claim(self, offset: int, append_ms: int, ids: Sequence[bytes]) -> None:
-        """Make the record at `offset` the owner of `ids`, which `copies` let through."""
-        self._claim(Entry(offset, append_ms, b"".join(ids)), ids)
+    def claim(self, offset: int, append_ms: int, ids: Sequence[bytes], firsts: Sequence[bytes] = ()) -> None:
+        """Make the record at `offset` the owner of `ids`, which `copies` let through; `firsts` of a replay's."""
+        self._claim(Entry(offset, append_ms, b"".join(ids), b"".join(firsts)), ids)
 
     def expire(self, append_ms: int) -> list[int]:
         """Forget entries that no record appended at `append_ms` or later can meet; return their offsets.
@@ -133,6 +171,7 @@ class ClaimsIndex:
             for event_id in _split(entry.ids):
                 if self._owner.get(event_id) == entry.offset:
                     del self._owner[event_id]
+                    self._firsts.pop(event_id, None)
             self._entries.pop(entry.offset, None)
             gone.append(entry.offset)
         return gone
@@ -148,9 +187,17 @@ class ClaimsIndex:
             owner = owners.get(event_id)
             if owner is None or not self._holds(owner, entry.append_ms):
                 owners[event_id] = entry.offset
+        if entry.firsts:
+            self._name_firsts(entry, ids)
         if not known:
             self._in_order.append(entry)
             self._newest_ms.append(entry.append_ms)
+
+    def _name_firsts(self, entry: Entry, ids: Sequence[bytes]) -> None:
+        """Remember the origin of each id that a replay's entry owns now. Whose owner is no replay needs none."""
+        for place, event_id in enumerate(ids):
+            if self._owner[event_id] == entry.offset:
+                self._firsts[event_id] = entry.firsts[place * PACKED_BYTES : (place + 1) * PACKED_BYTES]
 
 
 def _split(packed: bytes) -> list[bytes]:

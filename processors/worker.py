@@ -22,7 +22,8 @@ from processors.config import WorkerConfig
 from processors.entities import NewestSpecs, follow
 from processors.faust_measures import Guard, MeasuredTransport, NoFoldersApp, NoWebBoot, Recovery
 from processors.map_event import EventMapper
-from processors.process_chunk import Processed, SourceRecord, process
+from processors.process_chunk import process
+from processors.processed import Processed, SourceRecord
 from processors.publish import Flight, Headers, Publisher
 from schemas import avro, chunk, ledger, topics
 from schemas.kafka import KafkaConnection
@@ -52,6 +53,8 @@ RETRY_S: Final = 1.0
 
 # The default of 700 objects makes the collector walk the claims over and over (13 µs an event).
 _GC_THRESHOLDS: Final = (50_000, 20, 1000)
+
+_OF_REPLAYS: Final = (chunk.REPLAY_HEADER, chunk.ATTEMPT_HEADER)
 
 
 class Worker:
@@ -221,8 +224,9 @@ class Worker:
         done = process(record, index, self._mapper, time.time_ns() // 1_000_000)
         flight = self._current_flight()
         self._emit(flight, partition, done, self._carried(headers, append_ms))
-        index.claim(offset, append_ms, done.claimed)
-        flight.add(CLAIMS_CHANGELOG, partition, entry_key(partition, offset), encode_entry(append_ms, done.claimed))
+        index.claim(offset, append_ms, done.claimed, done.firsts)
+        entry = encode_entry(append_ms, done.claimed, done.firsts)
+        flight.add(CLAIMS_CHANGELOG, partition, entry_key(partition, offset), entry)
         flight.add(topics.LEDGER, 0, ledger.key_of(self._log, partition, offset), done.ledger)
         for gone in index.expire(append_ms):
             flight.add(CLAIMS_CHANGELOG, partition, entry_key(partition, gone), None)
@@ -236,6 +240,8 @@ class Worker:
 
     def _carried(self, headers: dict[str, bytes], append_ms: int) -> Headers:
         """Return the headers of a chunk that make the lander look for copies of its events which nobody claims."""
+        if chunk.REPLAY_HEADER in headers:
+            return [(name, headers[name] or b"") for name in _OF_REPLAYS if name in headers]
         if not chunk.outlived_claims(headers, append_ms, self._config.claims_window_ms):
             return []
         return [(chunk.SPILLED_HEADER, headers[chunk.SPILLED_HEADER] or b"")]

@@ -4,6 +4,9 @@ The worker's names what arrived by runs, and then only what did not go on: whate
 and in no outcome was emitted. So it costs nothing per event, and a record that is read again gives
 the same. The lander's, under the packed origin of one event, names the origin under which that event
 had landed already, so that the lander dropped it.
+
+The worker's record of a replayed chunk has no runs, since it accepts nothing. It names the origins that
+its events came with first, and what it says of an event is said of that origin.
 """
 
 import struct
@@ -68,17 +71,28 @@ class Dead(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class LedgerRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What became of one chunk. Later versions may add fields at the end, never change these."""
+    """What became of one chunk. Later versions may add fields at the end, never change these.
+
+    `firsts` are the packed origins of the events of a replay, in the order of the chunk.
+    """
 
     version: int
     runs: list[Run]
     copies: list[Copies]
     dead: list[Dead]
+    firsts: bytes = b""
 
     @property
     def events(self) -> int:
-        """How many events the chunk holds."""
-        return sum(run.events for run in self.runs)
+        """How many events the chunk holds, those of a replay too, which were accepted elsewhere."""
+        return sum(run.events for run in self.runs) + len(self.firsts) // PACKED_BYTES
+
+    def copied_firsts(self) -> Iterator[bytes]:
+        """Yield the packed origins of a replay's events that another origin owns."""
+        for run in self.copies:
+            for index in range(run.first, run.first + run.count):
+                if first := self.firsts[index * PACKED_BYTES : (index + 1) * PACKED_BYTES]:
+                    yield first
 
 
 class DroppedRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -89,6 +103,7 @@ class DroppedRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
+_NO_RUNS: Final = bytes((VERSION, 0x90))  # MessagePack: a small number, an empty array
 _decode: Final = msgspec.msgpack.Decoder(LedgerRecord).decode
 _decode_dropped: Final = msgspec.msgpack.Decoder(DroppedRecord).decode
 
@@ -118,6 +133,11 @@ def encode(runs: Sequence[Run], copies: Sequence[Copies], dead: Sequence[Dead]) 
     return _encode((VERSION, runs, copies, dead))
 
 
+def encode_replay(firsts: Sequence[bytes], copies: Sequence[Copies], dead: Sequence[Dead]) -> bytes:
+    """Return the value of a replayed chunk's record."""
+    return _encode((VERSION, (), copies, dead, b"".join(firsts)))
+
+
 def decode(value: bytes) -> LedgerRecord:
     """Read a record's value. Raises LedgerError."""
     try:
@@ -126,7 +146,14 @@ def decode(value: bytes) -> LedgerRecord:
         raise LedgerError(f"a ledger record cannot be read: {error}") from error
     if record.version != VERSION:
         raise LedgerError(f"a ledger record has version {record.version}, this code knows {VERSION}")
+    if len(record.firsts) % PACKED_BYTES:
+        raise LedgerError("a ledger record names first origins that are cut off")
     return record
+
+
+def is_of_replay(value: bytes) -> bool:
+    """Tell by its head whether a record is that of a replayed chunk: no other is without runs."""
+    return value[1:3] == _NO_RUNS
 
 
 def encode_dropped(owner: bytes) -> bytes:

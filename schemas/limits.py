@@ -83,6 +83,15 @@ PARTITION_KEY_BYTES: Final = 64 * KIB
 """What decides an event's partition, in its dead letter. A longer one is left out, so that the envelope
 fits: it may be the whole event, and `schemas.ids.partition_key` finds it in the event again."""
 
+DEAD_LETTER_NAME_CHARS: Final = 256
+"""Of the names and the unit that a dead letter repeats from its event; the rest is cut off."""
+
+DEAD_LETTER_MESSAGE_CHARS: Final = 1_000
+"""Of a dead letter's message, which may quote the event; the rest is cut off."""
+
+REPLAY_ATTEMPTS: Final = 5
+"""Tries of one event, the first included; a dead letter of the last one is parked: replayed only when asked for so."""
+
 SPECS_BYTES: Final = 16 * MIB
 """A config specs document; above: refused when it is pushed."""
 

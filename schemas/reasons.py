@@ -51,10 +51,15 @@ class Reason(StrEnum):
     @property
     def blame(self) -> Literal["ours", "theirs"]:
         """Whether a burst of this reason points at a bad deploy of ours or at a sender."""
-        return "ours" if self in _OURS else "theirs"
+        return blame_of(self)
 
 
 _OURS: Final = frozenset({Reason.UNEXPECTED_ERROR, Reason.INSERT_REFUSED, Reason.UNKNOWN_SCHEMA})
+
+
+def blame_of(reason: str) -> Literal["ours", "theirs"]:
+    """Tell the class of a reason as it stands in a record, which may be of a later version than this code."""
+    return "ours" if reason in _OURS else "theirs"
 
 
 class Stage(StrEnum):

@@ -22,7 +22,7 @@ from console.ledger.raw import accepted_of
 from console.ledger.weigh import LogSide
 from schemas import topics
 from schemas.kafka import KafkaConnection
-from schemas.ledger import coordinate_of, decode_dropped, key_of
+from schemas.ledger import coordinate_of, decode, decode_dropped, is_of_replay, key_of
 from schemas.limits import MIB
 from schemas.logs import LogReader
 from schemas.origin import HEADER, PACKED_BYTES, Origin
@@ -157,8 +157,11 @@ class _Reading:
         records = self._side.ledger.setdefault(partition, {})
         if record.value is None:
             records.pop(record.key, None)
-        else:
-            records[record.key] = record.value
+            return
+        records[record.key] = record.value
+        if is_of_replay(record.value):
+            for first in decode(record.value).copied_firsts():
+                self._add(self._side.dropped, first)
 
     def _on_dropped(self, record: Any) -> None:
         if record.value is not None and decode_dropped(record.value):

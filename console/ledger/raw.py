@@ -15,7 +15,10 @@ def accepted_of(at: Coordinate, record: Any, *, is_judged: bool) -> Accepted:
     try:
         if headers.get(chunk.VERSION_HEADER, chunk.VERSION) != chunk.VERSION:
             raise msgspec.ValidationError("of another version")
-        runs = runs_of(chunk.decode(record.value or b"").requests)
+        is_replay = chunk.REPLAY_HEADER in headers
+        parts = chunk.decode(record.value or b"", is_replay=is_replay).requests
+        # What comes again was accepted when it came first.
+        runs = [] if is_replay else runs_of(parts)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         runs = [run_of_unreadable(headers, record.timestamp)]
     return Accepted(at, runs, is_judged=is_judged)
