@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from schemas.limits import SPECS_BYTES
+from schemas.limits import SPECS_BYTES, STORE_MAX_MS
 from schemas.wire import text_of
 
 Json = dict[str, Any]
@@ -176,6 +176,8 @@ def _check_top(document: Json) -> None:
     time = document.get("time")
     if isinstance(time, bool) or not isinstance(time, int | float) or time != int(time) or time <= 0:
         raise SpecsError("time", "missing, or not a whole number of ms; SDKs and exposures name a version by it")
+    if time > STORE_MAX_MS:
+        raise SpecsError("time", f"{time} is after the year 2299; it is told in ms since the epoch")
     kinds = set()
     for section in _SECTIONS.values():
         content = document.get(section)

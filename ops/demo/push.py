@@ -8,14 +8,13 @@ from typing import Final
 
 import httpx
 import msgspec
-from aiokafka import AIOKafkaProducer
 
+from ops.config import registry
 from ops.demo.plan import SPECS_FILE
+from ops.kafka import publish
 from ops.settings import Settings
-from schemas import keys
-from schemas.kafka import PRODUCER
-from schemas.specs import record_key
-from schemas.topics import CONFIG_SPECS, KEYS
+from schemas import keys, specs
+from schemas.topics import KEYS
 
 KEY_FILE: Final = "demo-key"
 _POLL_S: Final = 0.05
@@ -46,19 +45,16 @@ def demo_key(data_dir: Path) -> str:
 
 async def make_known(settings: Settings, key: str) -> None:
     """Write key and specs to the log and wait until the gateway has both. Raises NotKnownError, KafkaError."""
-    specs = SPECS_FILE.read_bytes()
-    specs_time = int(msgspec.json.decode(specs)["time"])
-    record = keys.record_of(
-        key, keys.KeyKind.SECRET, settings.project, "production", time.time_ns() // 1_000_000, "headrace demo"
-    )
-    producer = AIOKafkaProducer(**settings.kafka.client_settings(), **PRODUCER)
-    await producer.start()
+    document = specs.parse(SPECS_FILE.read_bytes())
+    now_ms = time.time_ns() // 1_000_000
+    record = keys.record_of(key, keys.KeyKind.SECRET, settings.project, "production", now_ms, "headrace demo")
+    await publish(settings.kafka, KEYS, [(record.key_hash.encode(), keys.encode(record))])
+    history = await registry.read_history(settings.kafka)
     try:
-        await producer.send_and_wait(KEYS, key=record.key_hash.encode(), value=keys.encode(record))
-        await producer.send_and_wait(CONFIG_SPECS, key=record_key(settings.project, specs_time), value=specs)
-    finally:
-        await producer.stop()
-    await _wait_until_served(settings, key, specs_time)
+        await registry.push(settings.kafka, history, settings.project, document, now_ms)
+    except registry.PushRefusedError as error:
+        raise NotKnownError(f"the demo's config specs are refused for project {settings.project}: {error}") from error
+    await _wait_until_served(settings, key, document.time)
 
 
 async def _wait_until_served(settings: Settings, key: str, specs_time: int) -> None:

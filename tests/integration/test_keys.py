@@ -1,7 +1,6 @@
-"""`headrace keys` and `headrace config push`, against a real broker."""
+"""`headrace keys`, against a real broker."""
 
 import asyncio
-from pathlib import Path
 from uuid import uuid4
 
 import orjson
@@ -9,20 +8,15 @@ import pytest
 from support.commands import Headrace
 
 from ops.kafka import read_compacted
-from schemas import keys, specs
+from schemas import keys
 from schemas.kafka import KafkaConnection
 from schemas.keys import KeyRecord
-from schemas.topics import CONFIG_SPECS, KEYS
+from schemas.topics import KEYS
 
 
 @pytest.fixture
 def headrace(monkeypatch: pytest.MonkeyPatch, broker: KafkaConnection) -> Headrace:
     return Headrace(monkeypatch).at(broker)
-
-
-def _document(time: int, **changes: object) -> bytes:
-    sections = {"feature_gates": [], "dynamic_configs": [], "layer_configs": []}
-    return orjson.dumps({"has_updates": True, "time": time, **sections, **changes})
 
 
 def test_a_created_key_is_shown_once_and_only_its_hash_is_written(headrace: Headrace, broker: KafkaConnection):
@@ -131,49 +125,6 @@ def test_keys_are_listed_by_project(headrace: Headrace):
     assert [key["key_id"] for key in orjson.loads(headrace("keys", "list", "--project", project, "--json").stdout)] == [
         key_id
     ]
-
-
-def test_a_pushed_document_stands_in_the_topic_as_it_came(headrace: Headrace, broker: KafkaConnection, tmp_path: Path):
-    project, source = uuid4().hex, _document(1_700_000_000_000)
-    file = tmp_path / "specs.json"
-    file.write_bytes(source)
-    pushed = headrace("config", "push", str(file), "--project", project, "--json")
-    assert pushed.exit_code == 0, pushed.stderr
-    assert orjson.loads(pushed.stdout) == {
-        "project": project,
-        "time": 1_700_000_000_000,
-        "is_newest": True,
-        "entities": {},
-    }
-    topic = asyncio.run(read_compacted(broker, CONFIG_SPECS))
-    assert topic[specs.record_key(project, 1_700_000_000_000)] == source
-
-
-def test_an_older_document_is_kept_and_said_not_to_be_served(headrace: Headrace):
-    project = uuid4().hex
-    assert headrace("config", "push", "-", "--project", project, stdin=_document(2000)).exit_code == 0
-    older = headrace("config", "push", "-", "--project", project, stdin=_document(1000))
-    assert older.exit_code == 0
-    assert "not the newest" in older.stderr
-
-
-def test_a_changed_document_of_the_same_time_is_refused_and_the_same_one_is_not(headrace: Headrace):
-    project = uuid4().hex
-    assert headrace("config", "push", "-", "--project", project, stdin=_document(1000)).exit_code == 0
-    assert headrace("config", "push", "-", "--project", project, stdin=_document(1000)).exit_code == 0
-    changed = headrace("config", "push", "-", "--project", project, stdin=_document(1000, company="other"))
-    assert changed.exit_code == 1
-    assert "give the changed document a later one" in changed.stderr
-
-
-def test_a_document_that_sdks_would_not_evaluate_is_refused_with_its_place(headrace: Headrace):
-    refused = headrace("config", "push", "-", stdin=b'{"time": 1, "feature_gates": [], "dynamic_configs": []}')
-    assert refused.exit_code == 1
-    assert "layer_configs" in refused.stderr
-
-
-def test_a_file_that_is_not_there_is_a_usage_error(headrace: Headrace, tmp_path: Path):
-    assert headrace("config", "push", str(tmp_path / "none.json")).exit_code == 2
 
 
 def test_a_broker_that_is_not_there_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch):

@@ -1,0 +1,1 @@
+"""The config registry from the command line: pushing, watching, comparing."""
