@@ -136,7 +136,7 @@ class LogEvents:
             raise Refusal(Reason.OVERLOADED, "the gateway holds as much as it may; try again")
         head = head_of(known, request, _now_ms())
         partitions = self._events.partitions
-        parts = parts_of(head, found, partitions, key_of(request), body)
+        parts = parts_of(head, found, partitions, key_of(request), len(body))
         stalled = self._linger.stalled
         if stalled and any(part.partition in stalled for part in parts):
             raise Refusal(Reason.LOG_UNAVAILABLE, "the log does not acknowledge; try again")

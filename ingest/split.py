@@ -12,6 +12,7 @@ import msgspec
 
 from ingest.cut import CutError, cut, is_deeper_than
 from ingest.judge import Verdict, certainly_good, judge, unreadable
+from ingest.mask import DIAGNOSTICS, needs_masking
 from ingest.refusal import Refusal
 from schemas.ids import partition_key
 from schemas.limits import EVENT_DEPTH, EVENTS_PER_REQUEST, REQUEST_METADATA_BYTES
@@ -32,13 +33,17 @@ class Refused(NamedTuple):
 
 @dataclass(slots=True)
 class Split:
-    """A request's events on two tracks, `keys` beside `events`: what decides each one's partition."""
+    """A request's events on two tracks, `keys` beside `events`: what decides each one's partition.
+
+    `needs_masking` is False where no event holds anything that `ingest.mask` removes.
+    """
 
     metadata: bytes
     sender: RequestMetadata
     events: list[bytes]
     keys: list[bytes]
     refused: list[Refused] = field(default_factory=list)
+    needs_masking: bool = False
 
 
 class _CustomIds(msgspec.Struct, gc=False):
@@ -48,9 +53,11 @@ class _CustomIds(msgspec.Struct, gc=False):
 class _User(msgspec.Struct, gc=False):
     userID: Any = None
     customIDs: _CustomIds | None = None
+    privateAttributes: Any = None
 
 
 class _Event(msgspec.Struct, gc=False):
+    eventName: Any = None
     user: _User | None = None
 
 
@@ -80,17 +87,23 @@ def split(body: bytes) -> Split:
     if not certainly_good(body, events):
         return _judged(body, events, bytes(request.statsigMetadata))
     metadata, sender = _sender_of(bytes(request.statsigMetadata))
-    return Split(metadata, sender, events, _keys(peeked, events, text_of(sender.stableID)))
+    keys, is_masked = _keys(peeked, events, text_of(sender.stableID))
+    return Split(metadata, sender, events, keys, needs_masking=is_masked)
 
 
-def _keys(peeked: Sequence[_Event], events: Sequence[bytes], stable_id: str) -> list[bytes]:
-    """Do for a whole request what `schemas.ids.partition_key` does for one event."""
+def _keys(peeked: Sequence[_Event], events: Sequence[bytes], stable_id: str) -> tuple[list[bytes], bool]:
+    """Do for a whole request what `schemas.ids.partition_key` and `ingest.mask.needs_masking` do for one event."""
     keys = []
+    is_masked = False
     for event, raw in zip(peeked, events, strict=True):
         user = event.user
+        if event.eventName == DIAGNOSTICS:
+            is_masked = True
         if user is None:
             keys.append(stable_id.encode() or raw)
             continue
+        if user.privateAttributes is not None:
+            is_masked = True
         ids = user.customIDs
         device = ids.stableID if ids is not None else None
         if device is not None and type(device) is not str:
@@ -102,7 +115,7 @@ def _keys(peeked: Sequence[_Event], events: Sequence[bytes], stable_id: str) -> 
         else:
             user_id = user.userID
             keys.append((user_id if type(user_id) is str else text_of(user_id)).encode() or raw)
-    return keys
+    return keys, is_masked
 
 
 def _split_by_bytes(body: bytes) -> Split:
@@ -123,16 +136,18 @@ def _judged(body: bytes, events: Sequence[bytes], request_metadata: bytes) -> Sp
     _check_utf8(body)
     metadata, sender = _sender_of(request_metadata)
     stable_id = text_of(sender.stableID)
-    done = Split(metadata, sender, [], [])
+    accepted: list[bytes] = []
+    keys: list[bytes] = []
+    refused: list[Refused] = []
     for position, event in enumerate(events):
         verdict = judge(event)
         key = partition_key(event, stable_id)
         if verdict is None:
-            done.events.append(event)
-            done.keys.append(key)
+            accepted.append(event)
+            keys.append(key)
         else:
-            done.refused.append(Refused(position, event, key, verdict))
-    return done
+            refused.append(Refused(position, event, key, verdict))
+    return Split(metadata, sender, accepted, keys, refused, any(map(needs_masking, accepted)))
 
 
 def _sender_of(metadata: bytes) -> tuple[bytes, RequestMetadata]:

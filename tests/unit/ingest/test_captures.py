@@ -58,7 +58,7 @@ def ids_of(number: int, found: Split) -> list[str]:
 
 def parts_as_read(number: int, request: Captured) -> list[tuple[int, RequestPart]]:
     body = request.decoded
-    parts = parts_of(head_of(number), split(body), 4, KEYS[0], body)
+    parts = parts_of(head_of(number), split(body), 4, KEYS[0], len(body))
     return [(part.partition, msgspec.json.decode(part.json, type=RequestPart)) for part in parts]
 
 

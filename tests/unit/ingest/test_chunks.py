@@ -50,7 +50,7 @@ def read(parts: list[Part]) -> list[tuple[int, RequestPart]]:
 
 def make(events: list[bytes], head: RequestHead = HEAD, partitions: int = 4) -> list[tuple[int, RequestPart]]:
     body = body_of(events)
-    return read(parts_of(head, split(body), partitions, KEY, body))
+    return read(parts_of(head, split(body), partitions, KEY, len(body)))
 
 
 EVENTS = st.builds(

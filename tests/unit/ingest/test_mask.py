@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.mask import mask, may_need_masking
+from ingest.mask import mask, needs_masking
+from ingest.split import split
 
 KEY = b"secret-Ab_c-123456789"
 URL = b"http://gw/v1/download_config_specs/secret-Ab_c-123456789.json?sinceTime=1"
@@ -33,7 +34,7 @@ def test_keys_inside_diagnostics_are_masked(event: bytes):
     for secret in (b"Ab_c", b"123456789", b"zzzz"):
         assert secret not in masked
     assert json.loads(masked)["eventName"] == "statsig::diagnostics"
-    assert may_need_masking(event)
+    assert needs_masking(event)
 
 
 def test_an_imported_key_without_a_prefix_is_masked_too():
@@ -55,7 +56,7 @@ def test_private_attributes_are_removed(private: object):
     masked = json.loads(mask(event, KEY))
     assert "privateAttributes" not in masked["user"]
     assert masked == {"eventName": "x", "user": {"userID": "u", "custom": {"a": 1.0}}, "value": 7.0}
-    assert may_need_masking(event)
+    assert needs_masking(event)
 
 
 @pytest.mark.parametrize(
@@ -72,10 +73,43 @@ def test_an_event_without_private_attributes_keeps_its_bytes(event: bytes):
     assert mask(event, KEY) is event
 
 
-def test_null_private_attributes_of_every_user_cost_no_second_look():
-    assert not may_need_masking(b'{"events":[{"user":{"privateAttributes":null}}]}')
-    assert may_need_masking(b'{"events":[{"user":{"privateAttributes":{}}},{"user":{"privateAttributes":null}}]}')
-    assert not may_need_masking(b'{"events":[{"user":{}}]}')
+@pytest.mark.parametrize(
+    "event",
+    [
+        rb'{"eventName":"x","user":{"userID":"u","private\u0041ttributes":{"plan":"gold"}}}',
+        rb'{"eventName":"x","\u0075ser":{"userID":"u","privateAttributes":{"plan":"gold"}}}',
+    ],
+)
+def test_private_attributes_are_removed_however_their_name_is_spelled(event: bytes):
+    assert needs_masking(event)
+    assert json.loads(mask(event, KEY)) == {"eventName": "x", "user": {"userID": "u"}}
+
+
+def test_keys_are_masked_however_the_name_of_diagnostics_is_spelled():
+    event = rb'{"eventName":"statsig\u003a:diagnostics","value":"secret-zzzzzzzzzzzz"}'
+    assert needs_masking(event)
+    assert b"zzzz" not in mask(event, KEY)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"user": {"userID": "u", "privateAttributes": {"plan": "gold"}}},
+        {"user": {"userID": "u", "privateAttributes": {}}},
+        {"eventName": "statsig::diagnostics", "user": {"userID": "u"}},
+        {"eventName": "statsig::diagnostics"},
+        {"eventName": "statsig::diagnostics", "user": "u"},
+    ],
+)
+@pytest.mark.parametrize("other", [{"user": {"userID": "v"}}, {"user": 7}])
+def test_one_event_that_holds_what_must_go_is_seen_among_others(event: dict[str, Any], other: dict[str, Any]):
+    def found(*events: dict[str, Any]) -> bool:
+        return split(json.dumps({"events": [*events]}).encode()).needs_masking
+
+    assert found(event, other)
+    assert found(other, event)
+    assert not found(other, other)
+    assert not found({"user": {"userID": "u", "privateAttributes": None}}, other)
 
 
 VALUES = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
