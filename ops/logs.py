@@ -15,8 +15,17 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-_QUIET: Final = {"aiokafka": "WARNING", "uvicorn": "WARNING", "asyncio": "WARNING", "httpx": "WARNING"}
-"""Libraries whose information is noise here; their warnings are ours."""
+_QUIET: Final = {
+    "aiokafka": "WARNING",
+    "asyncio": "WARNING",
+    "faust": "WARNING",
+    "httpx": "WARNING",
+    "mode": "WARNING",
+    "processors": "WARNING",
+    "uvicorn": "WARNING",
+}
+"""Libraries whose information is noise here; their warnings are ours. What `processors` says by this road is
+Faust's as well: it names its loggers by the module of a subclass."""
 
 REPEAT_AFTER_S: Final = 10.0
 """How long the same message of a library stays unsaid after it was said."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from schemas.kafka import KafkaConnection
-from schemas.limits import CLAIMS_WINDOW_MS
+from schemas.limits import CLAIMS_WINDOW_MS, WORKER_STALL_S
 
 
 @dataclass(frozen=True)
@@ -17,3 +17,5 @@ class WorkerConfig:
     kafka: KafkaConnection
     claims_window_ms: int = CLAIMS_WINDOW_MS
     instance: str = "0"
+    stall_s: float = WORKER_STALL_S
+    """How long reading, delivery or a commit may stand still before the process ends."""

@@ -3,9 +3,9 @@
 Stock Faust skips records whenever it resumes after a rebalance, acknowledges what it skipped, and
 recovers tables in ways that lose entries; measured on a real broker it lost 7,117 events in five
 kills. With these measures the same design lost none in 144. The claims are therefore no Faust table
-(`claims_log.py` reads them), and what is left of the faults is corrected here.
-`docs/decisions/0002-faust.md` holds the evidence. The version is pinned exactly: each measure leans
-on internals.
+(measure f: `claims_log.py` reads them), and what is left of the faults is corrected here.
+`docs/decisions/0002-faust.md` holds the evidence, `tests/integration/test_faust_measures.py` shows
+each fault on the stock class, and `self_test.py` sees at every start that the measures still bite.
 """
 
 import asyncio
@@ -19,10 +19,42 @@ from faust.app.base import BootStrategy
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from processors.log_bounds import Bounds, first_to_process
+from processors.slot import watch_slot
+
 log = structlog.get_logger()
 
 _EMPTY_FETCH_PAUSE_S: Final = 0.05
 _FETCH_POLL_S: Final = 0.005
+_FETCH_WAIT_MS: Final = 250
+"""How long a fetch without records waits at the broker. Faust fixes 1.5 s, and whatever else is asked on
+that connection meanwhile waits behind it: a recovery took 1.3 s longer."""
+
+NO_GENERATION: Final = -1
+"""The generation while no partitions are ours: nothing is of it."""
+
+
+class RebalanceListener(driver.ConsumerRebalanceListener):
+    """Measure d, the number: each assignment to this process is a generation of its own.
+
+    Kafka's generation does not tell two of them apart: a static member that is put back into a stable
+    group gets the generation that was there (Kafka 4.1: two processes were both in generation 1).
+    Faust compares the number with itself only.
+    """
+
+    assignments = 0
+
+    def on_partitions_revoked(self, revoked: Iterable[Any]) -> Awaitable[Any]:
+        """Let nothing be current from here on; Kafka's thread calls this."""
+        self._thread.app.consumer_generation_id = NO_GENERATION
+        result: Awaitable[Any] = super().on_partitions_revoked(revoked)
+        return result
+
+    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        """Begin the next generation."""
+        self.assignments += 1
+        self._thread.app.consumer_generation_id = self.assignments
+        await self._thread.on_partitions_assigned(driver.ensure_TPset(assigned), self.assignments)
 
 
 class SnapshotConsumerThread(driver.AIOKafkaConsumerThread):
@@ -34,6 +66,21 @@ class SnapshotConsumerThread(driver.AIOKafkaConsumerThread):
     """
 
     fetches_in_flight = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.committed: dict[TP, int] = {}
+        """What the broker took. Faust's own note of it is written even when a commit has failed."""
+
+    async def on_start(self) -> None:
+        """Start the consumer, and see who else uses this worker's name."""
+        await super().on_start()
+        watch_slot(self._ensure_consumer()._coordinator, self.app.fail)
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = _FETCH_WAIT_MS
+        return consumer
 
     async def _fetch_records(
         self, consumer: Any, active_partitions: Iterable[TP], timeout: Any = None, max_records: Any = None
@@ -48,39 +95,63 @@ class SnapshotConsumerThread(driver.AIOKafkaConsumerThread):
         finally:
             self.fetches_in_flight -= 1
 
-    async def seek_to_processed(self, partitions: Iterable[TP]) -> dict[TP, int]:
-        """Move to the committed offset of each partition, else to its beginning; return the offsets.
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        committed = bool(await super()._commit(offsets))
+        if committed:
+            self.committed.update(offsets)
+        return committed
 
-        Stock Faust seeks only where something was committed, so that a first start keeps whatever
-        position a stray fetch has left. Raises IllegalStateError when a partition is no longer ours.
-        """
-        result: dict[TP, int] = await self.call_thread(self._seek_to_processed, list(partitions))
+    async def committed_offsets(self, partitions: Iterable[TP]) -> dict[TP, int | None]:
+        """Return what the group has committed, None where it never did."""
+        result: dict[TP, int | None] = await self.call_thread(self._committed_offsets, list(partitions))
         return result
 
-    async def _seek_to_processed(self, partitions: list[TP]) -> dict[TP, int]:
+    async def _committed_offsets(self, partitions: list[TP]) -> dict[TP, int | None]:
         consumer = self._ensure_consumer()
-        wanted = [driver.ensure_aiokafka_TP(tp) for tp in partitions]
-        beginnings = await consumer.beginning_offsets(wanted)
-        positions = {}
-        for tp in wanted:
-            committed = await consumer.committed(tp)
-            positions[tp] = beginnings[tp] if committed is None else committed
-            consumer.seek(tp, positions[tp])
-        return {TP(tp.topic, tp.partition): offset for tp, offset in positions.items()}
+        return {tp: await consumer.committed(driver.ensure_aiokafka_TP(tp)) for tp in partitions}
+
+    async def seek_all(self, positions: Mapping[TP, int]) -> None:
+        """Go on reading at `positions`. Raises IllegalStateError when a partition is no longer ours.
+
+        Stock Faust seeks only where something was committed, so that a first start keeps whatever
+        position a stray fetch has left.
+        """
+        await self.call_thread(self._seek_all, dict(positions))
+
+    async def _seek_all(self, positions: dict[TP, int]) -> None:
+        consumer = self._ensure_consumer()
+        for tp, offset in positions.items():
+            consumer.seek(driver.ensure_aiokafka_TP(tp), offset)
 
 
 class GaplessConsumer(driver.Consumer):
-    """Measure a: a jump of the offset acknowledges nothing.
+    """Measures a and e: what is acknowledged is said by the worker alone.
 
-    The stock consumer counts a gap as processed, and commits past records it never saw. The raw
-    topic has no holes (never compacted, never transactional), so a gap is always a mistake.
+    a. The stock consumer counts a jump of the offset as processed, and commits past records it never
+    saw. The raw topic has no holes (never compacted, never transactional), so a gap is a mistake.
+
+    e. Stock Faust acknowledges an event whose agent raised, one that it skips because its generation
+    is over, and whatever is acknowledged late. Here `acknowledge` counts, and nothing else.
     """
+
+    RebalanceListener = RebalanceListener
 
     def _new_consumer_thread(self) -> SnapshotConsumerThread:
         return SnapshotConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        log.warning("offsets_jumped", topic=tp.topic, partition=tp.partition, first=offset_from, last=offset_to)
+        """Count nothing as processed; `Guard` ends the process on the record after the gap."""
+
+    def ack(self, message: Any) -> bool:  # noqa: ARG002 - the signature is Faust's
+        """Acknowledge nothing: Faust calls this, and does not know what is on the broker."""
+        return False
+
+    def acknowledge(self, message: Any) -> bool:
+        """Let the commit pass `message`, if it is of the present generation; tell whether it is."""
+        if message.generation_id != self.app.consumer_generation_id:
+            return False
+        super().ack(message)
+        return True
 
 
 class MeasuredTransport(driver.Transport):
@@ -91,6 +162,9 @@ class MeasuredTransport(driver.Transport):
 
 class NoFoldersApp(faust.App):
     """Faust without its data folders: the stock app makes three wherever the process was started."""
+
+    fail: Callable[[BaseException], object]
+    """Ends the process; may be called in any thread."""
 
     def _create_directories(self) -> None:
         """Make none; this app keeps nothing on disk."""
@@ -111,20 +185,31 @@ class Recovery:
     resumed". It also runs for generations that are over by then; those are left to the next.
     """
 
-    def __init__(self, app: faust.App, topic: str, rebuild: Callable[[set[int]], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        app: faust.App,
+        topic: str,
+        rebuild: Callable[[set[int]], Awaitable[None]],
+        bounds: Callable[[str, Iterable[int]], Awaitable[dict[int, Bounds]]],
+    ) -> None:
         self._app = app
         self._topic = topic
         self._rebuild = rebuild
-        self.generation = -1
+        self._bounds = bounds
+        self.generation = NO_GENERATION
         self.expected: dict[int, int] = {}
 
     async def on_rebalance_complete(self, *_: object, **__: object) -> None:
-        """Rebuild the index of every assigned partition and seek to where processing must go on."""
+        """Rebuild the index of every assigned partition and seek to where processing must go on.
+
+        Raises RecordsLostError when the log does not reach back to there.
+        """
         app = self._app
         generation = app.consumer_generation_id
         consumer = app.consumer
         partitions = {tp for tp in consumer.assignment() if tp.topic == self._topic}
-        await self._rebuild({tp.partition for tp in partitions})
+        numbers = {tp.partition for tp in partitions}
+        await self._rebuild(numbers)
         consumer.stop_flow()
         thread = consumer._thread
         while thread.fetches_in_flight:  # noqa: ASYNC110 - counted in another thread, for milliseconds
@@ -132,13 +217,20 @@ class Recovery:
         if app.consumer_generation_id != generation:
             return
         try:
-            positions: Mapping[TP, int] = await thread.seek_to_processed(partitions)
+            committed = {tp.partition: offset for tp, offset in (await thread.committed_offsets(partitions)).items()}
+            bounds = await self._bounds(self._topic, numbers)
+            if app.consumer_generation_id != generation:
+                return
+            positions = {
+                number: first_to_process(self._topic, number, committed[number], bounds[number]) for number in numbers
+            }
+            await thread.seek_all({tp: positions[tp.partition] for tp in partitions})
         except IllegalStateError:
             log.info("recovery_overtaken_by_rebalance", generation=generation)
             return
         if app.consumer_generation_id != generation:
             return
-        self.expected = {tp.partition: offset for tp, offset in positions.items()}
+        self.expected = positions
         self.generation = generation
         log.info("claims_recovered", generation=generation, expected=self.expected)
 
@@ -155,7 +247,7 @@ class Guard:
         self._recovery = recovery
 
     def is_current(self, event: Any) -> bool:
-        """Whether the event's generation is still the consumer's; acks of others must not count."""
+        """Whether the event's generation is still the consumer's; the next owner reads the others again."""
         return bool(event.message.generation_id == self._app.consumer_generation_id)
 
     def admit(self, event: Any) -> None:

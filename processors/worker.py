@@ -21,10 +21,13 @@ from processors.claims_log import read_claims
 from processors.config import WorkerConfig
 from processors.entities import NewestSpecs, follow
 from processors.faust_measures import Guard, MeasuredTransport, NoFoldersApp, NoWebBoot, Recovery
+from processors.log_bounds import LogBounds
 from processors.map_event import EventMapper
 from processors.process_chunk import process
 from processors.processed import Processed, SourceRecord
 from processors.publish import Flight, Headers, Publisher
+from processors.self_test import run_self_test
+from processors.watchdog import StalledError, Watchdog
 from schemas import avro, chunk, ledger, topics
 from schemas.kafka import KafkaConnection
 from schemas.logs import LogReader
@@ -51,6 +54,9 @@ SESSION_TIMEOUT_S: Final = 8.0
 DRAIN_S: Final = 5.0
 RETRY_S: Final = 1.0
 
+LOOKS_A_LIMIT: Final = 12
+"""How often the watchdog looks while something may stand still."""
+
 # The default of 700 objects makes the collector walk the claims over and over (13 µs an event).
 _GC_THRESHOLDS: Final = (50_000, 20, 1000)
 
@@ -67,16 +73,19 @@ class Worker:
         self._waiting_for = {"worker": "it has not been started"}
         self._failure: asyncio.Future[BaseException] | None = None
         self._starting: asyncio.Task[None] | None = None
-        self._watching: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
         specs = NewestSpecs()
         self._specs = follow(config.kafka, specs)
         self._mapper = EventMapper(specs)
         self._logs = LogReader(config.kafka)
         self._publisher = Publisher(config.kafka, self._on_delivered, self._fail)
+        self._bounds = LogBounds(config.kafka)
         self._indexes: dict[int, ClaimsIndex] = {}
         self._log = 0
         self._flight: Flight | None = None
         self._pending = 0
+        self._acknowledged: dict[int, int] = {}
+        self._claims_read = 0
         self._room = asyncio.Event()
         self._room.set()
         self._landed = asyncio.Event()
@@ -102,11 +111,13 @@ class Worker:
         if self._starting is not None:
             self._starting.cancel()
             await asyncio.gather(self._starting, return_exceptions=True)
-        if self._watching is not None:
-            self._watching.cancel()
+        for task in self._watching:
+            task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
         if self._app is not None and self._app.started:
             await self._drain()
             await self._app.stop()
+        await self._bounds.stop()
         await self._publisher.stop()
         await self._specs.stop()
 
@@ -115,6 +126,7 @@ class Worker:
     async def _start(self) -> None:
         gc.set_threshold(*_GC_THRESHOLDS)
         try:
+            await run_self_test(self._new_app)
             self._waiting_for = {"kafka": f"no answer yet from {self._config.kafka.bootstrap}"}
             await self._until_reachable(self._publisher.start)
             self._waiting_for = {"log": "events.raw has no log number yet; `headrace init` gives it one"}
@@ -125,7 +137,10 @@ class Worker:
             await self._publish_schemas()
             self._waiting_for = {"claims": "reading the claims back"}
             self._app = self._compose()
-            self._watching = asyncio.create_task(self._watch(self._app), name="worker:watch")
+            self._watching = [
+                asyncio.create_task(self._watch_crash(self._app), name="worker:watch_crash"),
+                asyncio.create_task(self._watch_progress(self._app), name="worker:watch_progress"),
+            ]
             await self._app.start()
         except Exception as error:  # noqa: BLE001 - whatever it is, the process cannot work
             self._fail(error)
@@ -142,11 +157,44 @@ class Worker:
         for schema in (avro.EXPOSURE, avro.CUSTOM_EVENT, avro.DEAD_LETTER):
             await self._publisher.send_one(topics.SCHEMAS, 0, b"%d" % schema.id, schema.text)
 
-    async def _watch(self, app: faust.App) -> None:
+    async def _watch_crash(self, app: faust.App) -> None:
         await app._crashed.wait()
         self._fail(app._crash_reason or RuntimeError("Faust crashed without saying why"))
 
-    def _compose(self) -> faust.App:
+    async def _watch_progress(self, app: faust.App) -> None:
+        """End the process when something stands still that a new process would do."""
+        limit_s = self._config.stall_s
+        watchdog = Watchdog(limit_s, limit_s / LOOKS_A_LIMIT)
+        while True:
+            await asyncio.sleep(limit_s / LOOKS_A_LIMIT)
+            try:
+                bounds = await self._bounds.of(topics.EVENTS_RAW, self._recovery.expected)
+            except (KafkaError, OSError):
+                watchdog.forget()
+                continue
+            ends = {number: end for number, (_, end) in bounds.items()}
+            if stalled := watchdog.look(time.monotonic(), self._work_to_do(app, ends)):
+                self._fail(StalledError(f"{stalled} has not moved for {limit_s:g} s although Kafka answers"))
+
+    def _work_to_do(self, app: faust.App, ends: dict[int, int]) -> dict[str, object]:
+        """Return what has to move, each with a mark that changes when it does."""
+        generation = app.consumer_generation_id
+        if generation != self._recovery.generation:
+            return {"joining the group and reading the claims back": (generation, self._claims_read)}
+        work: dict[str, object] = {}
+        if self._pending:
+            work["delivery to Kafka"] = (generation, dict(self._acknowledged), self._pending)
+        committed = app.consumer._thread.committed
+        for number, expected in self._recovery.expected.items():
+            if self._room.is_set() and expected < ends.get(number, 0):
+                work[f"reading of {topics.EVENTS_RAW}/{number}"] = (generation, expected)
+            acknowledged = self._acknowledged.get(number, 0)
+            done = committed.get(faust.TopicPartition(topics.EVENTS_RAW, number), 0)
+            if done < acknowledged:
+                work[f"commit of {topics.EVENTS_RAW}/{number}"] = (generation, done)
+        return work
+
+    def _new_app(self) -> faust.App:
         app = NoFoldersApp(
             topics.WORKER_APP_ID,
             broker=f"kafka://{self._config.kafka.bootstrap.replace(',', ';')}",
@@ -171,9 +219,15 @@ class Worker:
         app.BootStrategy = NoWebBoot
         app.boot_strategy = NoWebBoot(app)
         app.transport = MeasuredTransport(app.conf.broker_consumer, app)
-        recovery = Recovery(app, topics.EVENTS_RAW, self._rebuild)
-        app.on_rebalance_complete.connect(recovery.on_rebalance_complete, weak=False)
-        self._guard = Guard(app, recovery)
+        loop = asyncio.get_running_loop()
+        app.fail = lambda error: loop.call_soon_threadsafe(self._fail, error)
+        return app
+
+    def _compose(self) -> faust.App:
+        app = self._new_app()
+        self._recovery = Recovery(app, topics.EVENTS_RAW, self._rebuild, self._bounds.of)
+        app.on_rebalance_complete.connect(self._recovery.on_rebalance_complete, weak=False)
+        self._guard = Guard(app, self._recovery)
         as_bytes = faust.Schema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
         app.agent(app.topic(topics.EVENTS_RAW, schema=as_bytes), name="worker", concurrency=1)(self._work)
         return app
@@ -189,11 +243,13 @@ class Worker:
         self._metrics.recoveries.inc()
         ids = sum(len(index) for index in self._indexes.values())
         self._metrics.claims.set(ids)
+        self._acknowledged.clear()
         self._waiting_for = {}
         seconds = round(time.monotonic() - started, 3)
         log.info("claims_rebuilt", partitions=sorted(partitions), ids=ids, seconds=seconds)
 
     def _on_claims_read(self, read: int, total: int) -> None:
+        self._claims_read = read
         self._waiting_for = {"claims": f"read back {read:,} of {total:,} records"}
 
     # --- working -------------------------------------------------------------------------------
@@ -279,10 +335,13 @@ class Worker:
             self._publisher.launch(flight)
 
     def _on_delivered(self, flight: Flight) -> None:
+        assert self._app is not None
+        acknowledge = self._app.consumer.acknowledge
         for source in flight.sources:
             self._pending -= 1
-            if self._guard.is_current(source):
-                source.ack()
+            message = source.message
+            if acknowledge(message):
+                self._acknowledged[message.partition] = message.offset + 1
         self._landed.set()
         self._metrics.pending.set(self._pending)
         self._metrics.claims.set(sum(len(index) for index in self._indexes.values()))

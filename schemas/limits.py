@@ -99,6 +99,11 @@ SPECS_BYTES: Final = 16 * MIB
 CLAIMS_WINDOW_MS: Final = 48 * 3600 * 1000
 """How long an event_id stays owned, on the broker's append time."""
 
+WORKER_STALL_S: Final = 90
+"""How long a worker's reading, delivery, commit or recovery may stand still while Kafka answers and there
+is something to do, unless set otherwise; then its process ends, and a restart recovers. A rebalance may
+take 60 s."""
+
 # --- time --------------------------------------------------------------------------------------
 FAR_FUTURE_MS: Final = 24 * 3600 * 1000
 """An event further ahead of its receipt is kept and flagged `future`."""

@@ -1,0 +1,77 @@
+"""From where to where the log reaches, asked on a connection of its own.
+
+On the connection that reads records, a question waits behind the fetch that waits for records.
+"""
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from schemas.kafka import KafkaConnection
+from schemas.topics import WORKER_APP_ID
+
+_REQUEST_TIMEOUT_MS: Final = 10_000
+
+
+class Bounds(NamedTuple):
+    """A partition holds the offsets from `begin` up to, not including, `end`."""
+
+    begin: int
+    end: int
+
+
+class RecordsLostError(Exception):
+    """Records that were not processed are not in the log any more."""
+
+
+class LogBounds:
+    """Asks the broker how far partitions reach. Whether it answers tells whether Kafka is there."""
+
+    def __init__(self, connection: KafkaConnection) -> None:
+        self._connection = connection
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def of(self, topic: str, numbers: Iterable[int]) -> dict[int, Bounds]:
+        """Return the bounds of partitions of `topic`. Raises KafkaError when no broker answers."""
+        if self._consumer is None:
+            consumer = AIOKafkaConsumer(
+                **self._connection.client_settings(),
+                enable_auto_commit=False,
+                request_timeout_ms=_REQUEST_TIMEOUT_MS,
+            )
+            await consumer.start()
+            self._consumer = consumer
+        partitions = [TopicPartition(topic, number) for number in numbers]
+        if not partitions:
+            return {}
+        begins = await self._consumer.beginning_offsets(partitions)
+        ends = await self._consumer.end_offsets(partitions)
+        return {tp.partition: Bounds(begins[tp], ends[tp]) for tp in partitions}
+
+    async def stop(self) -> None:
+        """Close the connection."""
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+
+def first_to_process(topic: str, number: int, committed: int | None, bounds: Bounds) -> int:
+    """Return where processing of a partition goes on: where it was committed, else at its beginning.
+
+    Raises RecordsLostError when that is not in the log: aiokafka would go on at the beginning in silence.
+    """
+    if committed is None:
+        return bounds.begin
+    if committed < bounds.begin:
+        raise RecordsLostError(
+            f"records {committed} to {bounds.begin - 1} of {topic}/{number} were deleted before they were processed: "
+            f"retention overtook the worker. To accept the loss, set the offset of the group {WORKER_APP_ID} to "
+            f"{bounds.begin} with kafka-consumer-groups.sh and start it again"
+        )
+    if committed > bounds.end:
+        raise RecordsLostError(
+            f"{topic}/{number} ends at {bounds.end} although {committed} was committed: the broker has lost records "
+            f"that it had acknowledged, and would give their offsets to others. Restore its disk, or make the topic "
+            f"anew and run `headrace init`, which gives it a new log number"
+        )
+    return committed
