@@ -26,7 +26,7 @@ from ingest.log_events import Taken, is_large
 from ingest.receive import Request, RequestIds, length_of
 from ingest.refusal import Refusal
 from ingest.routes import GatewayApp
-from schemas.limits import CONNECTIONS, HEADER_BLOCK_BYTES, IDLE_KEEP_ALIVE_S, UNFINISHED_REQUEST_S
+from schemas.limits import CONNECTIONS, HEADER_BLOCK_BYTES, IDLE_KEEP_ALIVE_S, UNFINISHED_REQUEST_S, WIRE_BODY_BYTES
 from schemas.reasons import Reason
 
 log = structlog.get_logger()
@@ -48,6 +48,7 @@ class _Short(NamedTuple):
     cycle: RequestResponseCycle
     request: Request
     known: KnownKey
+    body: list[bytes]
 
 
 class _RestOfRequest:
@@ -73,7 +74,8 @@ class GatewayProtocol(HttpToolsProtocol):
     `UNFINISHED_REQUEST_S` after its first byte a request has arrived whole or is answered 408;
     a head of more than `HEADER_BLOCK_BYTES` is answered 431; a connection on which nothing happens
     is closed after `IDLE_KEEP_ALIVE_S`, the first request or a later one awaited, and earlier where
-    there are more than `CONNECTIONS`.
+    there are more than `CONNECTIONS`. Of a request that is answered already the rest is read and
+    forgotten, `WIRE_BODY_BYTES` of it at the most. A client that says it will send no more gets its answer.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -84,6 +86,8 @@ class GatewayProtocol(HttpToolsProtocol):
         self._first_piece_bytes = 0  # the piece in which the request began; it may hold other things
         self._more_head_bytes = 0  # pieces that hold nothing but more of its head
         self._in_head = False
+        self._hosts = 0
+        self._forgotten_bytes = 0
         self._short: _Short | None = None
         self._refusal: Refusal | None = None
         self._asks_for_upgrade = False
@@ -103,6 +107,16 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._watch is not None:
             self._watch.cancel()
         super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keep the connection for the answer to what came whole; what did not will never be."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete or cycle.more_body:
+            return False
+        self._is_last = True
+        if not self.pipeline:
+            cycle.keep_alive = False
+        return True
 
     def shutdown(self) -> None:
         """Close, once a request that is on its way in has been answered: two SDKs drop what is cut off."""
@@ -147,20 +161,54 @@ class GatewayProtocol(HttpToolsProtocol):
         self._began_s = self._heard_s
         self._first_piece_bytes = self._piece_bytes
         self._more_head_bytes = 0
+        self._forgotten_bytes = 0
+        self._hosts = 0
         self._in_head = True
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take one header."""
+        name = name.lower()
+        if name == b"host":
+            self._hosts += 1
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
     def on_headers_complete(self) -> None:
-        """Check the size of the head and go on."""
+        """Check the head and go on."""
         self._in_head = False
         at_most = self._first_piece_bytes + self._more_head_bytes
         if at_most > HEADER_BLOCK_BYTES and self._head_bytes() > HEADER_BLOCK_BYTES:
             self._refusal = _headers_too_large()
             raise self._refusal  # the parser stops, and `send_400_response` says why
+        if self._hosts != 1 and (self._hosts or self.parser.get_http_version() == "1.1"):
+            self._refusal = Refusal(Reason.MALFORMED_REQUEST, "a request names its host once (RFC 9112, 3.2)")
+            raise self._refusal
         self._asks_for_upgrade = self.parser.should_upgrade()
         super().on_headers_complete()
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + _SEPARATORS_BYTES for name, value in self.headers)
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a piece of the body."""
+        if self._short is None:
+            super().on_body(body)
+        else:
+            self._short.body.append(body)  # most come in one piece, which need not be copied
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body, or forget it if the request is answered."""
+        cycle = self.cycle
+        if cycle.response_complete:
+            self._forgotten_bytes += len(body)
+            if self._forgotten_bytes > WIRE_BODY_BYTES:
+                self.transport.close()
+            return
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """Stop the request's clock; take the request if it goes the shorter way."""
@@ -198,7 +246,7 @@ class GatewayProtocol(HttpToolsProtocol):
         except Exception as error:  # noqa: BLE001 - `explain` logs what is not a refusal
             self._answer(app, cycle, request, app.explain(error, request))
         else:
-            self._short = _Short(app, cycle, request, known)
+            self._short = _Short(app, cycle, request, known, [])
 
     def _short_request(self, cycle: RequestResponseCycle, app: ASGI3Application) -> Request | None:
         """Return a log request whose body is small and coming in now, None for every other."""
@@ -213,9 +261,9 @@ class GatewayProtocol(HttpToolsProtocol):
         return request if 0 <= length_of(request) <= HIGH_WATER_LIMIT else None
 
     def _take(self, short: _Short) -> None:
-        app, cycle, request, known = short
+        app, cycle, request, known, pieces = short
         try:
-            body = app.log_events.decoded(request, bytes(cycle.body))
+            body = app.log_events.decoded(request, pieces[0] if len(pieces) == 1 else b"".join(pieces))
             if is_large(body):
                 task = self.loop.create_task(self._take_large(short, body))
                 self.tasks.add(task)
@@ -228,7 +276,7 @@ class GatewayProtocol(HttpToolsProtocol):
             taken.ticket.settled.add_done_callback(partial(self._finish, app, cycle, request, taken))
 
     async def _take_large(self, short: _Short, body: bytes) -> None:
-        app, cycle, request, known = short
+        app, cycle, request, known, _ = short
         try:
             answer = await app.log_events.log_decoded(request, known, body)
         except Exception as error:  # noqa: BLE001 - `explain` logs what is not a refusal
@@ -289,6 +337,9 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._began_s:
             due_s = self._began_s + UNFINISHED_REQUEST_S
             if due_s <= now_s:
+                if not self._in_head and not self._is_answering():
+                    self.transport.close()  # it was answered before it came whole
+                    return
                 message = f"the request did not arrive whole within {UNFINISHED_REQUEST_S} s"
                 self._refuse(Refusal(Reason.UNFINISHED_REQUEST, message))
                 return
