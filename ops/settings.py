@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from processors.enrich.catalog import Enrichment
 from schemas.exposure_rule import ExposureRule
 from schemas.kafka import KafkaConnection
 from schemas.limits import CLAIMS_WINDOW_MS, SPILL_BYTES
@@ -74,6 +75,15 @@ class Settings(BaseSettings):
 
     claims_window_ms: int = Field(CLAIMS_WINDOW_MS, ge=1000, description="How long a copy of an event is recognised.")
     worker_instance: str = Field("0", description="Slot of this worker; one fixed name each makes restarts fast.")
+    enrich_off: list[Enrichment] = Field(
+        [], description=f"Enrichments that the worker leaves out: {', '.join(Enrichment)} (docs/config.md)."
+    )
+    stale_after_ms: int = Field(
+        60_000, ge=0, description="How long SDKs may decide by the version before, once a newer one is known here."
+    )
+    audit_rate: float = Field(
+        1.0, ge=0, le=1, description="Share of exposures whose assignment is computed again and compared."
+    )
     lander_batch_rows: int = Field(20_000, ge=1, description="Rows of one insert at the most.")
     lander_batch_ms: int = Field(500, ge=1, description="How long rows wait for an insert at the most.")
 

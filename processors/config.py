@@ -1,7 +1,8 @@
 """What the worker needs to know to start."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from processors.enrich.catalog import Enriching
 from schemas.kafka import KafkaConnection
 from schemas.limits import CLAIMS_WINDOW_MS, WORKER_STALL_S
 
@@ -17,5 +18,6 @@ class WorkerConfig:
     kafka: KafkaConnection
     claims_window_ms: int = CLAIMS_WINDOW_MS
     instance: str = "0"
+    enriching: Enriching = field(default_factory=Enriching)
     stall_s: float = WORKER_STALL_S
     """How long reading, delivery or a commit may stand still before the process ends."""

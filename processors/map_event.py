@@ -5,30 +5,30 @@ blocks (`schemas/avro.py`): what is the same for a request or for all exposures 
 encoded once.
 """
 
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
-from processors.event_time import EventTime, InvalidTimeError, clamp, judge
+from processors.enrich.catalog import Enriching
+from processors.enrich.decide import Decider, Decision, NamelessError
+from processors.event_time import EventTime, InvalidTimeError, judge
 from processors.unit import Ids, ids_of, unit_of
 from schemas import avro
 from schemas.chunk import RequestPart
-from schemas.limits import KIB, RECORD_BYTES
+from schemas.config_history import ConfigHistory
+from schemas.limits import RECORD_BYTES
 from schemas.reasons import Reason
-from schemas.specs import Entity
+from schemas.specs import Section
 from schemas.topics import CUSTOM_EVENTS, EXPOSURES
 from schemas.wire import Event, ExposureMetadata, RequestMetadata, User, exposure_of, flag_text, text_of
 
-_EXPOSURE_OF: Final = {
+_EXPOSURE_OF: Final[dict[str, Section]] = {
     "statsig::gate_exposure": "gate",
     "statsig::config_exposure": "config",
     "statsig::layer_exposure": "layer",
 }
 _NO_PARENT: Final = bytes(16)
 _ABSENT: Final = (b"", b"null")
-_DECISIONS_KEPT: Final = 50_000
-_METADATA_KEPT_BYTES: Final = 2 * KIB
-"""Metadata of a decision that is kept; senders decide how much theirs is."""
 
 _vocabulary: Final = avro.Vocabulary()
 _decode_user: Final = msgspec.json.Decoder(User).decode
@@ -50,17 +50,6 @@ class Mapped(msgspec.Struct, frozen=True, gc=False):
     topic: str
     key: bytes
     value: bytes
-
-
-class Entities(Protocol):
-    """Knowledge of configs, by project and by the section of an exposure (gate, config, layer)."""
-
-    @property
-    def revision(self) -> int:
-        """A number that changes whenever an answer may."""
-
-    def find(self, project: str, section: str, name: str) -> Entity | None:
-        """Return the entity, None where it is not known."""
 
 
 class RequestContext:
@@ -99,20 +88,11 @@ def request_metadata(part: RequestPart) -> RequestMetadata:
         return RequestMetadata()
 
 
-class Decision(msgspec.Struct, frozen=True, gc=False):
-    """What is the same for every exposure of one rule: the columns, encoded, and the unit's id type."""
-
-    id_type: str
-    columns: bytes
-
-
 class EventMapper:
-    """Maps events of any request. Keeps encoded decisions, which repeat from unit to unit."""
+    """Maps events of any request."""
 
-    def __init__(self, entities: Entities) -> None:
-        self._entities = entities
-        self._decisions: dict[tuple[str, str, ExposureMetadata], Decision] = {}
-        self._revision = -1
+    def __init__(self, configs: ConfigHistory, enriching: Enriching | None = None) -> None:
+        self.decider = Decider(configs, enriching)
 
     def map(self, event: Event, event_id: bytes, index: int, context: RequestContext) -> Mapped:
         """Return the record of `event`. Raises Rejected."""
@@ -133,9 +113,9 @@ class EventMapper:
             own_columns = (_vocabulary.string(name), _value(event.value))
         else:
             topic, frame = EXPOSURES, avro.EXPOSURE.frame
-            decision = self._decision(context.part.project, section, raw_metadata)
+            decision = self._decision(context, section, raw_metadata, time.corrected_ms)
             unit = unit_of(ids, decision.id_type)
-            own_columns = (_NO_PARENT, decision.columns)
+            own_columns = (_NO_PARENT, self.decider.columns(decision, ids, event_id))
         columns = _common(event, raw_user, raw_metadata, time, user, ids, unit)
         # Joined once: each concatenation on the way would copy the whole record.
         value = b"".join((frame, event_id, avro.varint(index), b"\x00", context.block, *columns, *own_columns))
@@ -145,57 +125,12 @@ class EventMapper:
             raise Rejected(Reason.EVENT_TOO_LARGE, message)
         return Mapped(topic, key, value)
 
-    @property
-    def decisions_kept(self) -> int:
-        """How many encoded decisions are in memory."""
-        return len(self._decisions)
-
-    def _decision(self, project: str, section: str, raw_metadata: bytes) -> Decision:
+    def _decision(self, context: RequestContext, section: Section, raw_metadata: bytes, moment_ms: int) -> Decision:
         shown = _exposure_of(raw_metadata)
-        if self._entities.revision != self._revision or len(self._decisions) > _DECISIONS_KEPT:
-            self._decisions.clear()
-            self._revision = self._entities.revision
-        key = (project, section, shown)
-        decision = self._decisions.get(key)
-        if decision is None:
-            decision = self._decide(project, section, shown)
-            if len(raw_metadata) <= _METADATA_KEPT_BYTES:
-                self._decisions[key] = decision
-        return decision
-
-    def _decide(self, project: str, section: str, shown: ExposureMetadata) -> Decision:
-        is_gate = section == "gate"
-        name = text_of(shown.gate if is_gate else shown.config)
-        if not name:
-            what = "gate" if is_gate else "config"
-            raise Rejected(Reason.INVALID_EXPOSURE, f"a {section} exposure whose metadata names no {what}")
-        entity = self._entities.find(project, section, name)
-        rule_id, allocated = text_of(shown.ruleID), text_of(shown.allocatedExperiment)
-        decided_by = self._entities.find(project, "config", allocated) if section == "layer" and allocated else entity
-        default_kind = "experiment" if section == "config" else section
-        columns = avro.EXPOSURE.block(
-            "decision",
-            {
-                "value": flag_text(shown.gateValue if is_gate else shown.rulePassed),
-                "kind": entity.kind if entity else default_kind,
-                "name": name,
-                "rule_id": rule_id,
-                "group_name": decided_by.rules.get(rule_id, "") if decided_by else "",
-                "parameter": text_of(shown.parameterName),
-                "allocated_experiment": allocated,
-                "wire_name": name,
-                "stamped_version": text_of(shown.configVersion),
-                "stamped_time": _stamped_ms(text_of(shown.lcut or shown.configSyncTime)),
-                "config_version": "",
-                "config_time": None,
-                "config_match": "",
-                "assignment": "",
-                "expected_group": "",
-                "reason": text_of(shown.reason),
-                "is_manual": flag_text(shown.isManualExposure) == "true",
-            },
-        )
-        return Decision(entity.id_type if entity else "", columns)
+        try:
+            return self.decider.decision(context.part.project, section, shown, len(raw_metadata), moment_ms)
+        except NamelessError as error:
+            raise Rejected(Reason.INVALID_EXPOSURE, str(error)) from error
 
 
 def _user_of(raw: bytes) -> User:
@@ -282,12 +217,3 @@ def _value(value: object) -> bytes:
     if isinstance(value, int | float):
         return b"\x02" + avro.double(value) + b"\x00"
     return b"\x00\x00"
-
-
-def _stamped_ms(text: str) -> int | None:
-    try:
-        moment_ms = int(float(text)) if text else None
-    except (ValueError, OverflowError):
-        return None
-    # Beyond what the store can hold it is no time of a config, and beyond 64 bits no record.
-    return moment_ms if moment_ms is not None and clamp(moment_ms) == moment_ms else None

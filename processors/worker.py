@@ -19,7 +19,6 @@ from aiokafka.errors import KafkaError
 from processors.claims import ClaimsIndex, encode_entry, entry_key
 from processors.claims_log import read_claims
 from processors.config import WorkerConfig
-from processors.entities import NewestSpecs, follow
 from processors.faust_measures import Guard, MeasuredTransport, NoFoldersApp, NoWebBoot, Recovery
 from processors.log_bounds import LogBounds
 from processors.map_event import EventMapper
@@ -29,11 +28,13 @@ from processors.publish import Flight, Headers, Publisher
 from processors.self_test import run_self_test
 from processors.watchdog import StalledError, Watchdog
 from schemas import avro, chunk, ledger, topics
+from schemas.config_history import ConfigHistory
 from schemas.kafka import KafkaConnection
 from schemas.logs import LogReader
 from schemas.metrics import WorkerMetrics
 from schemas.origin import HEADER as ORIGIN
 from schemas.origin import Origin
+from schemas.reference import ReferenceReader
 from schemas.topics import CLAIMS_CHANGELOG
 
 log = structlog.get_logger()
@@ -53,6 +54,9 @@ COMMIT_INTERVAL_S: Final = 1.0
 SESSION_TIMEOUT_S: Final = 8.0
 DRAIN_S: Final = 5.0
 RETRY_S: Final = 1.0
+
+CONFIGS_S: Final = 60.0
+"""How long the first chunk waits for the configs to be read."""
 
 LOOKS_A_LIMIT: Final = 12
 """How often the watchdog looks while something may stand still."""
@@ -74,9 +78,9 @@ class Worker:
         self._failure: asyncio.Future[BaseException] | None = None
         self._starting: asyncio.Task[None] | None = None
         self._watching: list[asyncio.Task[None]] = []
-        specs = NewestSpecs()
-        self._specs = follow(config.kafka, specs)
-        self._mapper = EventMapper(specs)
+        configs = ConfigHistory()
+        self._configs = ReferenceReader(config.kafka, topics.CONFIG_VERSIONS, configs.take)
+        self._mapper = EventMapper(configs, config.enriching)
         self._logs = LogReader(config.kafka)
         self._publisher = Publisher(config.kafka, self._on_delivered, self._fail)
         self._bounds = LogBounds(config.kafka)
@@ -119,7 +123,7 @@ class Worker:
             await self._app.stop()
         await self._bounds.stop()
         await self._publisher.stop()
-        await self._specs.stop()
+        await self._configs.stop()
 
     # --- starting ------------------------------------------------------------------------------
 
@@ -132,8 +136,7 @@ class Worker:
             self._waiting_for = {"log": "events.raw has no log number yet; `headrace init` gives it one"}
             self._log = await self._logs.wait_current()
             self._waiting_for = {"config": "reading the config specs"}
-            await self._specs.start()
-            await self._specs.wait_caught_up()
+            await self._read_configs()
             await self._publish_schemas()
             self._waiting_for = {"claims": "reading the claims back"}
             self._app = self._compose()
@@ -152,6 +155,15 @@ class Worker:
             except (KafkaError, OSError) as error:
                 log.warning("kafka_unavailable", error=repr(error))
                 await asyncio.sleep(RETRY_S)
+
+    async def _read_configs(self) -> None:
+        """Know every config before the first chunk, if that takes no longer than it may."""
+        await self._configs.start()
+        try:
+            await self._configs.wait_caught_up(CONFIGS_S)
+        except TimeoutError:
+            # Late answers are better than none: rows say what was known when they landed.
+            log.error("configs_not_read", seconds=CONFIGS_S, topic=topics.CONFIG_VERSIONS)  # noqa: TRY400 - no stack says more
 
     async def _publish_schemas(self) -> None:
         for schema in (avro.EXPOSURE, avro.CUSTOM_EVENT, avro.DEAD_LETTER):
@@ -343,6 +355,7 @@ class Worker:
             if acknowledge(message):
                 self._acknowledged[message.partition] = message.offset + 1
         self._landed.set()
+        self._mapper.decider.report(self._metrics.count_enriched)
         self._metrics.pending.set(self._pending)
         self._metrics.claims.set(sum(len(index) for index in self._indexes.values()))
         if self._pending < PENDING_CHUNKS // 2:

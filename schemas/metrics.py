@@ -79,9 +79,19 @@ class WorkerMetrics:
         self.dead_letters = Counter(
             "headrace_worker_dead_letters", "Events written to dlq.worker, by reason.", ["reason"], registry=r
         )
+        self.enriched = Counter(
+            "headrace_worker_enriched",
+            "Exposures by what an enrichment made of them (docs/config.md).",
+            ["enrichment", "outcome"],
+            registry=r,
+        )
         self.claims = Gauge("headrace_worker_claims", "Event ids held by the claims index.", registry=r)
         self.pending = Gauge("headrace_worker_pending_chunks", "Chunks sent and not yet acknowledged.", registry=r)
         self.recoveries = Counter("headrace_worker_recoveries", "Rebuilds of the claims index.", registry=r)
+
+    def count_enriched(self, enrichment: str, outcome: str, number: int) -> None:
+        """Add to `enriched`."""
+        self.enriched.labels(enrichment, outcome).inc(number)
 
 
 class LanderMetrics:
@@ -101,6 +111,14 @@ class LanderMetrics:
         )
         self.readbacks = Counter("headrace_lander_readbacks", "Look-ups of what had landed.", registry=r)
         self.lag = Gauge("headrace_lander_lag_records", "Records not yet landed, by topic.", ["topic"], registry=r)
+
+
+class DeadLetterMetrics:
+    """What the landing of dead letters counts."""
+
+    def __init__(self) -> None:
+        self.registry = r = _registry()
+        self.landed = Counter("headrace_dead_letters_landed", "Rows inserted into dead_letters.", registry=r)
 
 
 class ConsoleMetrics:

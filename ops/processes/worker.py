@@ -3,6 +3,7 @@
 from ops.processes import lifecycle
 from ops.settings import Settings
 from processors.config import WorkerConfig
+from processors.enrich.catalog import Enriching
 from processors.worker import Worker
 from schemas.metrics import WorkerMetrics
 
@@ -13,6 +14,11 @@ def compose(settings: Settings) -> lifecycle.Composition:
         kafka=settings.kafka,
         claims_window_ms=settings.claims_window_ms,
         instance=settings.worker_instance,
+        enriching=Enriching(
+            off=frozenset(settings.enrich_off),
+            stale_after_ms=settings.stale_after_ms,
+            audit_rate=settings.audit_rate,
+        ),
     )
     return lifecycle.Composition([Worker(config, WorkerMetrics())])
 

@@ -15,15 +15,15 @@ from aiokafka import AIOKafkaProducer
 from support.sdk_programs import Custom, Exposure, Job, value_text
 from support.waiting import until
 
+from ops.config import registry
 from ops.demo.landed import ConsoleSql
 from ops.settings import Settings
 from ops.stack.local import LocalStack, why_not_ready
-from schemas import keys
+from schemas import keys, specs
 from schemas.ids import partition_of
 from schemas.kafka import PRODUCER
 from schemas.keys import KeyKind
-from schemas.specs import record_key
-from schemas.topics import CONFIG_SPECS, KEYS
+from schemas.topics import KEYS
 
 SPECS = Path(__file__).parents[1].joinpath("data", "specs.json").read_bytes()
 PATIENCE_S = 60.0
@@ -91,8 +91,10 @@ class Bench:
         return int(document["time"])
 
     async def _push(self, document: dict[str, Any]) -> None:
-        key = record_key(self._settings.project, document["time"])
-        await self._write([(CONFIG_SPECS, key, orjson.dumps(document))])
+        kafka = self._settings.kafka
+        history = await registry.read_history(kafka)
+        parsed = specs.parse(orjson.dumps(document))
+        await registry.push(kafka, history, self._settings.project, parsed, _now_ms())
 
     async def close(self) -> None:
         """Let go of the connections."""

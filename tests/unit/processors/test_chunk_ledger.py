@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processors.claims import ClaimsIndex, decode_entry, encode_entry, entry_key
-from processors.entities import NewestSpecs
 from processors.map_event import EventMapper
 from processors.process_chunk import Processed, SourceRecord, process
 from schemas import chunk, ledger
+from schemas.config_history import ConfigHistory
 from schemas.ledger import Copies, Dead, LedgerRecord, Run, index_of_place
 from schemas.limits import CHUNK_EVENTS
 from schemas.origin import Origin
@@ -45,7 +45,7 @@ def record_of(offset: int, sent: list[tuple[str, list[int]]]) -> SourceRecord:
 
 
 def take(record: SourceRecord, index: ClaimsIndex) -> Processed:
-    done = process(record, index, EventMapper(NewestSpecs()), RECEIVED_MS)
+    done = process(record, index, EventMapper(ConfigHistory()), RECEIVED_MS)
     index.claim(record.offset, record.append_ms, done.claimed)
     return done
 
@@ -123,7 +123,7 @@ def test_the_runs_are_the_requests_in_the_order_of_the_chunk():
 def test_a_chunk_that_nobody_can_read_counts_what_its_header_says_or_one(header: bytes | None, events: int):
     headers = {} if header is None else {chunk.COUNT_HEADER: header}
     done = process(
-        SourceRecord(1, 2, 7, RECEIVED_MS, headers, b"\x00"), ClaimsIndex(1_000), EventMapper(NewestSpecs()), 0
+        SourceRecord(1, 2, 7, RECEIVED_MS, headers, b"\x00"), ClaimsIndex(1_000), EventMapper(ConfigHistory()), 0
     )
     record = ledger.decode(done.ledger)
     assert record.runs == [Run("", "", "", MINUTE, events)]

@@ -6,10 +6,10 @@ import msgspec
 import orjson
 import pytest
 
-from processors.entities import NewestSpecs
 from processors.map_event import EventMapper, Mapped, Rejected, RequestContext
 from schemas import avro
 from schemas.chunk import RequestPart
+from schemas.config_history import ConfigHistory
 from schemas.limits import EVENT_BYTES, RECORD_BYTES
 from schemas.reasons import Reason
 from schemas.wire import Event
@@ -20,7 +20,7 @@ RECEIVED_MS = 1_763_740_001_000
 def map_one(event: dict[str, Any] | bytes, mapper: EventMapper | None = None) -> Mapped:
     part = RequestPart("p", "e", "k", "r", RECEIVED_MS)
     decoded = msgspec.json.decode(event if isinstance(event, bytes) else orjson.dumps(event), type=Event)
-    return (mapper or EventMapper(NewestSpecs())).map(decoded, bytes(16), 0, RequestContext(part, 1, 2, 3))
+    return (mapper or EventMapper(ConfigHistory())).map(decoded, bytes(16), 0, RequestContext(part, 1, 2, 3))
 
 
 def gate_of(**metadata: Any) -> dict[str, Any]:
@@ -83,9 +83,9 @@ def test_the_largest_event_fits_unless_its_ids_make_it_large(field: str):
 
 def test_large_decisions_are_not_kept_in_memory():
     """Senders decide what stands in metadata; fifty thousand times 250 KiB would be all memory there is."""
-    mapper = EventMapper(NewestSpecs())
+    mapper = EventMapper(ConfigHistory())
     small, large = gate_of(ruleID="r"), gate_of(ruleID="r", lcut="x" * 10_000)
     assert exposure_row(map_one(large, mapper))["rule_id"] == "r"
-    assert mapper.decisions_kept == 0
+    assert mapper.decider.kept == 0
     assert map_one(small, mapper).value == map_one(small, mapper).value
-    assert mapper.decisions_kept == 1
+    assert mapper.decider.kept == 1

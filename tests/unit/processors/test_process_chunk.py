@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processors.claims import ClaimsIndex
-from processors.entities import NewestSpecs
 from processors.map_event import EventMapper
 from processors.process_chunk import Processed, SourceRecord, process
 from schemas import avro, chunk
+from schemas.config_history import ConfigHistory
 from schemas.ids import EventIds
 from schemas.origin import Origin
 from schemas.reasons import Reason
@@ -54,7 +54,7 @@ def part_of(*events: Any, metadata: dict[str, Any] | None = None, **fields: Any)
 
 def run(*parts: chunk.RequestPart, offset: int = 7, index: ClaimsIndex | None = None) -> Processed:
     record = SourceRecord(1, 2, offset, RECEIVED_MS, dict(chunk.headers(1)), chunk.encode(chunk.Chunk(list(parts))))
-    return process(record, index or ClaimsIndex(1_000), EventMapper(NewestSpecs()), RECEIVED_MS)
+    return process(record, index or ClaimsIndex(1_000), EventMapper(ConfigHistory()), RECEIVED_MS)
 
 
 def rows(done: Processed) -> list[dict[str, Any]]:
@@ -116,8 +116,8 @@ def test_an_exposure_becomes_the_row_that_its_sdk_meant():
         "stamped_time": 1_763_730_000_000,
         "config_version": "",
         "config_time": None,
-        "config_match": "",
-        "assignment": "",
+        "config_match": "unknown_config",
+        "assignment": "skipped:no_version",
         "expected_group": "",
         "reason": "Network:Recognized",
         "is_manual": False,
@@ -234,14 +234,14 @@ def test_a_copy_of_a_dead_event_is_a_copy():
 @pytest.mark.parametrize("value", [b"", b"\x00\xff", b"{}", b"[]", b'{"requests": 1}', b'{"requests": [{}]}'])
 def test_a_record_that_is_no_chunk_is_one_dead_letter_with_all_its_bytes(value: bytes):
     record = SourceRecord(1, 2, 7, RECEIVED_MS, {}, value)
-    done = process(record, ClaimsIndex(1_000), EventMapper(NewestSpecs()), RECEIVED_MS)
+    done = process(record, ClaimsIndex(1_000), EventMapper(ConfigHistory()), RECEIVED_MS)
     (letter,) = done.dead
     assert (letter.reason, letter.original, done.claimed) == (Reason.UNDECODABLE_CHUNK, value, [])
 
 
 def test_a_chunk_of_a_later_format_is_kept_for_a_later_worker():
     record = SourceRecord(1, 2, 7, RECEIVED_MS, {chunk.VERSION_HEADER: b"9"}, b"anything")
-    done = process(record, ClaimsIndex(1_000), EventMapper(NewestSpecs()), RECEIVED_MS)
+    done = process(record, ClaimsIndex(1_000), EventMapper(ConfigHistory()), RECEIVED_MS)
     assert [letter.reason for letter in done.dead] == [Reason.UNKNOWN_CHUNK_VERSION]
 
 

@@ -8,11 +8,11 @@ import orjson
 import pytest
 
 from processors.claims import ClaimsIndex, decode_entry, encode_entry, entry_key
-from processors.entities import NewestSpecs
 from processors.map_event import EventMapper
 from processors.process_chunk import process
 from processors.processed import Processed, SourceRecord
 from schemas import avro, chunk, ledger
+from schemas.config_history import ConfigHistory
 from schemas.ids import EventIds
 from schemas.origin import Origin
 from schemas.reasons import Reason
@@ -48,7 +48,7 @@ def run(
 ) -> Processed:
     headers = chunk.replay_headers(1, "the-replay", attempt) if attempt else chunk.headers(1)
     record = SourceRecord(1, 2, offset, append_ms, dict(headers), chunk.encode(chunk.Chunk(list(parts))))
-    done = process(record, index, EventMapper(NewestSpecs()), NOW_MS)
+    done = process(record, index, EventMapper(ConfigHistory()), NOW_MS)
     index.claim(offset, append_ms, done.claimed, done.firsts)
     return done
 

@@ -1,0 +1,31 @@
+"""The enrichments: what each fills, and whether it is on."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Enrichment(StrEnum):
+    """Every enrichment there is; the value is its name in settings, metrics and docs."""
+
+    CONFIG_MATCH = "config_match"
+    """`match_config.py`: config_version, config_time, config_match."""
+    ASSIGNMENT_AUDIT = "assignment_audit"
+    """`audit_assignment.py`: assignment, expected_group. Needs `config_match`."""
+
+
+@dataclass(frozen=True)
+class Enriching:
+    """Which enrichments are on, and how far they go."""
+
+    off: frozenset[Enrichment] = frozenset()
+    stale_after_ms: int = 60_000
+    """How long after a version is known here an SDK may still decide by the one before.
+
+    SDKs ask every 10 s, and so does `headrace config watch`; caches in between add theirs.
+    """
+    audit_rate: float = 1.0
+    """Share of the exposures whose bucket is recomputed; which ones follows from the event id."""
+
+    def has(self, enrichment: Enrichment) -> bool:
+        """Whether an enrichment is on."""
+        return enrichment not in self.off
