@@ -47,6 +47,8 @@ class Reason(StrEnum):
     UNKNOWN_SCHEMA = "unknown_schema"
     UNDECODABLE_RECORD = "undecodable_record"
     INSERT_REFUSED = "insert_refused"
+    # a record in the topic of a stage's dead letters
+    UNREADABLE_ENVELOPE = "unreadable_envelope"
 
     @property
     def blame(self) -> Literal["ours", "theirs"]:

@@ -1,26 +1,28 @@
-"""The lander process: exposures and custom events in, rows of the store out."""
+"""The lander process: exposures, custom events and dead letters in, rows of the store out."""
 
 from ops.processes import lifecycle
 from ops.processes.stage import Stage
 from ops.settings import Settings
+from processors.dead_letter_lander import DeadLetterLander
 from processors.lander import Lander, LanderConfig
-from schemas.metrics import LanderMetrics
+from schemas.metrics import DeadLetterMetrics, LanderMetrics
 
 
-def lander_of(settings: Settings) -> Stage:
-    """Return the lander that the settings describe."""
+def landers_of(settings: Settings) -> tuple[Stage, Stage]:
+    """Return the lander that the settings describe, and that of the dead letters."""
     config = LanderConfig(
         kafka=settings.kafka,
         store=settings.store,
         batch_rows=settings.lander_batch_rows,
         batch_ms=settings.lander_batch_ms,
     )
-    return Lander(config, LanderMetrics())
+    dead_letters = DeadLetterLander(settings.kafka, settings.store, DeadLetterMetrics())
+    return Lander(config, LanderMetrics()), dead_letters
 
 
 def compose(settings: Settings) -> lifecycle.Composition:
-    """Return the lander alone."""
-    return lifecycle.Composition([lander_of(settings)])
+    """Return both landers."""
+    return lifecycle.Composition(landers_of(settings))
 
 
 def run(settings: Settings) -> int:

@@ -2,14 +2,14 @@
 
 from ops.processes import lifecycle
 from ops.processes.console import console_of
-from ops.processes.lander import lander_of
+from ops.processes.lander import landers_of
 from ops.settings import Settings
 
 
 def compose(settings: Settings) -> lifecycle.Composition:
     """Return lander and console over one engine. Raises PortUnavailableError."""
     console, server = console_of(settings)
-    return lifecycle.Composition([lander_of(settings), console], [server])
+    return lifecycle.Composition([*landers_of(settings), console], [server])
 
 
 def run(settings: Settings) -> int:

@@ -2,22 +2,22 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 
 from processors.landing.batch import Record, Rejected
+from processors.landing.tables import BY_TOPIC
 from schemas import topics
 from schemas.avro import FRAME_BYTES
-from schemas.chunk import ATTEMPT_HEADER
+from schemas.chunk import ATTEMPT_HEADER, FAILED_HEADER, REPLAY_HEADER, attempt_of
 from schemas.dead_letter import DeadLetter
 from schemas.ids import EVENT_ID_BYTES
 from schemas.origin import HEADER as ORIGIN_HEADER
 from schemas.origin import PACKED_BYTES, Origin
 from schemas.reasons import Reason, Stage
 
-_ATTEMPT_DIGITS: Final = 9
-"""The envelope has 32 bits for it."""
+_MS_DIGITS: Final = 15
 
 
 def dead_letter_of(rejected: Rejected, now_ms: int) -> DeadLetter:
@@ -27,6 +27,7 @@ def dead_letter_of(rejected: Rejected, now_ms: int) -> DeadLetter:
     value = record.value or b""
     packed = headers.get(ORIGIN_HEADER, b"")
     framed = rejected.reason is not Reason.UNDECODABLE_RECORD and len(value) >= FRAME_BYTES + EVENT_ID_BYTES
+    said = _readable(record.topic, value) if framed else {}
     return DeadLetter(
         stage=Stage.LANDER,
         reason=rejected.reason,
@@ -42,13 +43,32 @@ def dead_letter_of(rejected: Rejected, now_ms: int) -> DeadLetter:
             "source_offset": b"%d" % record.offset,
         },
         partition_key=record.key or b"",
-        attempt=_attempt(headers.get(ATTEMPT_HEADER)),
-        received_at=record.timestamp,
+        project=said.get("project", ""),
+        environment=said.get("environment", ""),
+        key_id=said.get("key_id", ""),
+        request_id=said.get("request_id", ""),
+        sdk_type=said.get("sdk_type", ""),
+        sdk_version=said.get("sdk_version", ""),
+        event_name=said.get("event_name", ""),
+        experiment=said.get("name", ""),
+        rule_id=said.get("rule_id", ""),
+        unit_id=said.get("unit_id", ""),
+        attempt=attempt_of(headers.get(ATTEMPT_HEADER)),
+        received_at=said.get("received_at", record.timestamp),
+        first_failed_at=_failed_ms(headers.get(FAILED_HEADER)),
+        replay=headers.get(REPLAY_HEADER, b"").decode("utf-8", "replace"),
     )
 
 
-def _attempt(header: bytes | None) -> int:
-    return int(header) if header is not None and header.isdigit() and len(header) <= _ATTEMPT_DIGITS else 1
+def _readable(topic: str, value: bytes) -> dict[str, Any]:
+    """Return the columns of a record, {} where it is none of this topic's schema."""
+    schema = BY_TOPIC[topic].schema
+    body = value[FRAME_BYTES:]
+    return schema.decode(body) if value.startswith(schema.frame) and not schema.flaw(body) else {}
+
+
+def _failed_ms(header: bytes | None) -> int:
+    return int(header) if header is not None and header.isdigit() and len(header) <= _MS_DIGITS else 0
 
 
 async def publish(producer: AIOKafkaProducer, rejected: Sequence[Rejected], now_ms: int) -> None:

@@ -1,0 +1,41 @@
+-- What waits in the topics dlq.*, one row a record: to be looked at and counted. The bytes that a replay
+-- needs stay in Kafka; here stand their beginning, as it may be shown, and their number.
+-- Replaced by (log, stage, dlq_partition, dlq_offset), so that a block that was sent twice is one.
+CREATE TABLE IF NOT EXISTS dead_letters (
+    log UInt8,
+    stage LowCardinality(String),
+    dlq_partition UInt32,
+    dlq_offset UInt64,
+    event_id String,
+    has_origin Bool,
+    origin_log UInt8,
+    origin_partition UInt32,
+    origin_offset UInt64,
+    origin_index UInt32,
+    origin_part UInt16,
+    reason LowCardinality(String),
+    blame LowCardinality(String),
+    message String CODEC(ZSTD(1)),
+    attempt Int32,
+    first_failed_at DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),
+    last_failed_at DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),
+    received_at DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),
+    code_version LowCardinality(String),
+    replay String CODEC(ZSTD(1)),
+    project LowCardinality(String),
+    environment LowCardinality(String),
+    key_id LowCardinality(String),
+    request_id String CODEC(ZSTD(1)),
+    sdk_type LowCardinality(String),
+    sdk_version LowCardinality(String),
+    event_name String CODEC(ZSTD(1)),
+    experiment String CODEC(ZSTD(1)),
+    rule_id String CODEC(ZSTD(1)),
+    unit_id String CODEC(ZSTD(1)),
+    original String CODEC(ZSTD(1)),
+    original_bytes UInt64,
+    request String CODEC(ZSTD(1)),
+    headers Map(String, String) CODEC(ZSTD(1)),
+    landed_at DateTime64(3, 'UTC') DEFAULT now64(3)
+) ENGINE = ReplacingMergeTree
+ORDER BY (log, stage, dlq_partition, dlq_offset);
