@@ -191,24 +191,15 @@ class GatewayProtocol(HttpToolsProtocol):
         return len(self.url) + sum(len(name) + len(value) + _SEPARATORS_BYTES for name, value in self.headers)
 
     def on_body(self, body: bytes) -> None:
-        """Keep a piece of the body."""
-        if self._short is None:
-            super().on_body(body)
-        else:
+        """Keep a piece of the body, or forget it if the request is answered."""
+        if self._short is not None:
             self._short.body.append(body)  # most come in one piece, which need not be copied
-
-    def on_body(self, body: bytes) -> None:
-        """Take a piece of the body, or forget it if the request is answered."""
-        cycle = self.cycle
-        if cycle.response_complete:
+        elif self.cycle.response_complete:
             self._forgotten_bytes += len(body)
             if self._forgotten_bytes > WIRE_BODY_BYTES:
                 self.transport.close()
-            return
-        cycle.body += body
-        if len(cycle.body) > HIGH_WATER_LIMIT:
-            self.flow.pause_reading()
-        cycle.message_event.set()
+        else:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Stop the request's clock; take the request if it goes the shorter way."""
