@@ -4,11 +4,10 @@ Pure. A mismatch is a broken SDK, a wrong salt, a unit id that was changed on th
 mixes documents. What cannot be checked says why, and is never called a match.
 """
 
-from collections.abc import Callable
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from processors.enrich.bucket import Decided, NotAuditableError, Plan, compile_plan
+from processors.enrich.bucket import NotAuditableError, Plan, compile_plan
 from processors.enrich.match_config import OVERRIDES, ConfigMatch, Matched
 from processors.unit import Ids
 from schemas.config_history import ProjectConfigs, in_force, spec_of
@@ -48,9 +47,9 @@ _BY_REASON: Final = {
 
 
 class Audit(NamedTuple):
-    """How the exposures of one decision are checked: `decide` gives what a unit must have been given."""
+    """How the exposures of one decision are checked."""
 
-    decide: Callable[[Ids, str], Decided]
+    plan: Plan
     rule_id: str
     passes: bool | None
     """What the exposure says of the percentage, None where it says nothing."""
@@ -58,12 +57,14 @@ class Audit(NamedTuple):
     def expected(self, ids: Ids) -> str | None:
         """Return the group that a unit must be in, None where it is.
 
-        A group without a name is told by its rule; for one rule that passes or fails, true or false.
-        Raises UnicodeEncodeError for a unit that no SDK can have hashed.
+        A group without a name is told by its rule; for one rule that passes or fails, true or false; ""
+        where the unit cannot be where it is, and what no exposure tells decides where it must be. Raises
+        UnicodeEncodeError for a unit that no SDK can have hashed.
         """
-        decided = self.decide(ids, self.rule_id)
+        decided = self.plan.decide(ids, self.rule_id)
         if decided.rule_id != self.rule_id:
-            return decided.group_name or decided.rule_id
+            is_sure = not self.plan.rules[decided.rule_id].believes
+            return (decided.group_name or decided.rule_id) if is_sure else ""
         if self.passes is None or decided.passes is self.passes:
             return None
         return "true" if decided.passes else "false"
@@ -130,7 +131,7 @@ def audit_of(
         return Skipped.CONDITION
     if certainty is None and rule_id not in {rule["id"] for rule in _rules(matched)}:
         return Skipped.NOT_AUDITABLE
-    return Audit(plan.decide, rule_id, {"true": True, "false": False}.get(value) if section != "layer" else None)
+    return Audit(plan, rule_id, {"true": True, "false": False}.get(value) if section != "layer" else None)
 
 
 def _rules(matched: Matched) -> list[dict[str, str]]:

@@ -5,7 +5,15 @@ import { createInterface } from 'node:readline';
 
 /** Says one thing, at once: what was said is there even if the process ends now. */
 export function say(line) {
-  writeSync(1, JSON.stringify(line) + '\n');
+  let rest = Buffer.from(JSON.stringify(line) + '\n');
+  while (rest.length) {
+    // A pipe takes so much at once, and none while it is full.
+    try {
+      rest = rest.subarray(writeSync(1, rest));
+    } catch (error) {
+      if (error.code !== 'EAGAIN') throw error;
+    }
+  }
 }
 
 /** Calls `begin(job)`, then what it returned with every command, and answers each when it has been done. */

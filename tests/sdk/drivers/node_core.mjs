@@ -66,6 +66,7 @@ obey(async (job) => {
     logEventUrl: `${job.gateway}/v1/log_event`,
     idListsUrl: `${job.gateway}/v1/get_id_lists`,
     enableIdLists: true,
+    specsSyncIntervalMs: (job.sync_s ?? 10) * 1000,
     outputLogLevel: 'none', // its log goes to standard output, which is the lines'
     disableCountryLookup: true,
     observabilityClient: {
@@ -82,6 +83,8 @@ obey(async (job) => {
       }
       seeAllByHand(sdk, job, job.by_hand_user);
       logAll(sdk, job, job.nobody);
+    } else if (command.do === 'see') {
+      for (const told of command.users) seeAll(sdk, job, told);
     } else if (command.do === 'events') {
       for (const told of command.users) {
         const name = job.experiments[0][0];

@@ -65,6 +65,7 @@ obey(async (job) => {
   await Statsig.initialize(job.secret_key, {
     api: `${job.gateway}/v1`,
     initStrategyForIP3Country: 'none',
+    rulesetsSyncIntervalMs: (job.sync_s ?? 10) * 1000,
     logger: { warn: silent, error: silent, logLevel: 'none' },
   });
   return async (command) => {
@@ -75,6 +76,8 @@ obey(async (job) => {
       }
       seeAllByHand(job, job.by_hand_user);
       logAll(job, job.nobody);
+    } else if (command.do === 'see') {
+      for (const told of command.users) seeAll(job, told);
     } else if (command.do === 'events') {
       for (const told of command.users) {
         const name = job.experiments[0][0];

@@ -90,6 +90,7 @@ def main() -> None:
     options.output_log_level = "error"
     options.disable_country_lookup = True
     options.observability_client = Observer(lines)
+    options.specs_sync_interval_ms = lines.job.get("sync_s", 10) * 1000
     sdk = Statsig(lines.job["secret_key"], options)
     sdk.initialize().wait()
     for command in lines.commands():
@@ -100,6 +101,9 @@ def main() -> None:
                     log_all(sdk, lines, told)
                 see_all_by_hand(sdk, lines, lines.job["by_hand_user"])
                 log_all(sdk, lines, lines.job["nobody"])
+            case "see":
+                for told in command["users"]:
+                    see_all(sdk, lines, told)
             case "events":
                 for told in command["users"]:
                     experiment = sdk.get_experiment(user_of(told), lines.job["experiments"][0][0])

@@ -83,6 +83,7 @@ def main() -> None:
     options = StatsigOptions(
         api=f"{lines.job['gateway']}/v1/",
         disable_country_lookup=True,
+        rulesets_sync_interval=lines.job.get("sync_s", 10),
         events_flushed_callback=drops.on_flush,
         sdk_error_callback=drops.on_error,
     )
@@ -95,6 +96,9 @@ def main() -> None:
                     log_all(lines, told)
                 see_all_by_hand(lines, lines.job["by_hand_user"])
                 log_all(lines, lines.job["nobody"])
+            case "see":
+                for told in command["users"]:
+                    see_all(lines, told)
             case "events":
                 for told in command["users"]:
                     name = lines.job["experiments"][0][0]
