@@ -1,0 +1,132 @@
+"""Reading the dead-letter topics: up to their ends of now, or to those that a replay began with."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final, Self
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from ops.dlq.letters import TOPICS, Letter, Letters, Newest, Place, may_have_failed_again
+from schemas import dead_letter
+from schemas.dead_letter import EnvelopeError
+from schemas.kafka import KafkaConnection
+from schemas.limits import MIB
+
+_POLL_MS: Final = 500
+_POLL_RECORDS: Final = 5_000
+
+Ends = dict[str, int]
+"""Offsets by `<topic>/<partition>`."""
+
+
+class Unreadable:
+    """Records that are no envelopes: how many, and what the first of them were."""
+
+    _NAMED: Final = 20
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.named: list[str] = []
+
+    def add(self, place: Place, why: str) -> None:
+        """Count one."""
+        self.count += 1
+        if len(self.named) < self._NAMED:
+            self.named.append(f"{place}: {why}")
+
+
+class Scan:
+    """One reader of all dead-letter topics. Use it as `async with`; raises KafkaError."""
+
+    def __init__(self, connection: KafkaConnection) -> None:
+        self._connection = connection
+        self._consumer: Any = None
+        self.partitions = 0
+        self.ends: Ends = {}
+        self.newest = Newest()
+        self.unreadable = Unreadable()
+
+    async def __aenter__(self) -> Self:
+        self._consumer = AIOKafkaConsumer(
+            **self._connection.client_settings(),
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=100,
+            max_partition_fetch_bytes=4 * MIB,
+        )
+        await self._consumer.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._consumer.stop()
+
+    async def find_ends(self) -> None:
+        """Take the topics' present ends as those to read to."""
+        known = await self._consumer._client.fetch_all_metadata()  # partitions_for_topic() may be stale
+        wanted = [TopicPartition(topic, n) for topic in TOPICS for n in sorted(known.partitions_for_topic(topic) or ())]
+        found = await self._consumer.end_offsets(wanted)
+        self.ends = {f"{tp.topic}/{tp.partition}": end for tp, end in found.items()}
+        self.partitions = max(tp.partition for tp in wanted) + 1
+
+    @property
+    def records(self) -> int:
+        """How many records there are to read, at most."""
+        return sum(self.ends.values())
+
+    async def learn_newest(self) -> None:
+        """Read everything once, to learn which events failed again. What no replay has touched is not decoded."""
+        for topic in TOPICS:
+            async for records in self._read(topic):
+                for record in records:
+                    if may_have_failed_again(record.value):
+                        place = Place(topic, record.partition, record.offset)
+                        try:
+                            envelope = dead_letter.read(record.value)
+                        except EnvelopeError:
+                            continue
+                        if envelope.attempt > 1:
+                            self.newest.learn(place, envelope)
+
+    async def letters(self) -> AsyncIterator[tuple[list[Letter], Ends]]:
+        """Yield the letters of all events, some thousands at a time, each time with how far was read.
+
+        Call `learn_newest` before. What is no envelope is added to `unreadable`.
+        """
+        picked = Letters(self.newest)
+        for topic in TOPICS:
+            async for records in self._read(topic):
+                found: list[Letter] = []
+                read_to: Ends = {}
+                for record in records:
+                    place = Place(topic, record.partition, record.offset)
+                    read_to[f"{topic}/{record.partition}"] = record.offset + 1
+                    try:
+                        letter = picked.take(place, dead_letter.read(record.value))
+                    except EnvelopeError as error:
+                        self.unreadable.add(place, str(error))
+                        continue
+                    if letter is not None:
+                        found.append(letter)
+                yield found, read_to
+
+    async def _read(self, topic: str) -> AsyncIterator[list[Any]]:
+        ends = {
+            TopicPartition(topic, int(name.rpartition("/")[2])): end
+            for name, end in self.ends.items()
+            if name.startswith(topic + "/")
+        }
+        consumer = self._consumer
+        begins: Mapping[TopicPartition, int] = await consumer.beginning_offsets(list(ends)) if ends else {}
+        behind = {tp for tp, end in ends.items() if begins[tp] < end}
+        if not behind:
+            return
+        consumer.assign(behind)
+        for tp in behind:
+            consumer.seek(tp, begins[tp])
+        while behind:
+            found = await consumer.getmany(*behind, timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
+            records = [record for tp, some in found.items() for record in some if record.offset < ends[tp]]
+            if records:
+                yield records
+            done = {tp for tp in behind if await consumer.position(tp) >= ends[tp]}
+            behind -= done
+            consumer.pause(*done)
