@@ -32,7 +32,6 @@ class Logged:
 
     body: RequestBody
     received_ms: int
-    client_ms: int
 
 
 class SpecsLab:
@@ -68,9 +67,8 @@ class SpecsLab:
             answer = Response(self._document(key, request), media_type="application/json")
         elif request.url.path in ("/v1/log_event", "/v1/rgstr"):
             decoded = decode(body, request.headers.get("content-encoding", "").encode())
-            client_ms = int(request.headers.get("statsig-client-time") or request.query_params.get("t", "0"))
             content = msgspec.json.decode(decoded, type=RequestBody)
-            self.logged[key].append(Logged(content, time.time_ns() // 1_000_000, client_ms))
+            self.logged[key].append(Logged(content, time.time_ns() // 1_000_000))
             answer = Response(b'{"success":true}', 202, media_type="application/json")
         else:
             answer = Response(b"{}", media_type="application/json")
@@ -83,7 +81,11 @@ class SpecsLab:
         return document.as_format("dcs-v2" if request.url.path.startswith("/v2/") else "dcs-v1")
 
     def rows(self, key: str, mapper: EventMapper) -> Iterator[dict[str, Any]]:
-        """Yield the exposures that a key logged, as the worker makes them."""
+        """Yield the exposures that a key logged, as the worker makes them.
+
+        The sender's clock at send is left out: it is the one of this machine, and what lies between it and
+        the receipt is how busy that is.
+        """
         for number, logged in enumerate(self.logged[key]):
             for first in range(0, len(logged.body.events), CHUNK_EVENTS):
                 part = RequestPart(
@@ -92,7 +94,6 @@ class SpecsLab:
                     key,
                     f"r{number}",
                     logged.received_ms,
-                    client_time=logged.client_ms,
                     statsigMetadata=logged.body.statsigMetadata,
                     events=logged.body.events[first : first + CHUNK_EVENTS],
                 )
