@@ -21,6 +21,7 @@ PARTITIONS = 4
 
 # A machine that runs a broker beside the tests makes some example slow now and then, and that is no failure.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("soak", settings.get_profile("patient"), max_examples=10_000, print_blob=True)
 settings.load_profile("patient")
 
 _Report = TypeVar("_Report", pytest.TestReport, pytest.CollectReport)

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 import orjson
 import pytest
 import pytest_asyncio
+from hypothesis import given, settings
+from support.fuzzed_bodies import Fuzzed, fuzzed
 from support.hostile_bodies import BODIES, BOMBS, ENCODINGS
 from support.hostile_events import EVENTS, NAUGHTY_ROWS, SHAPES, TIMES, naughty_event, naughty_exposure
-from support.hostile_gateway import Answer, Fate, HostileGateway, running_hostile_gateway
+from support.hostile_gateway import Answer, Fate, HostileGateway, request, running_hostile_gateway
 from support.hostile_http import HTTP, KEYS
-from support.hostile_table import FIRST_MS, Row
+from support.hostile_table import FIRST_MS, Row, body, good
+from support.json_corpus import BROKEN, GOOD, OPEN
 from support.naughty_strings import NAUGHTY
 from support.ports import free_port_block
 
@@ -35,14 +38,14 @@ NAMES = [row.name for row in ROWS]
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[HostileGateway]:
     first = free_port_block(8)
-    settings = Settings(
+    own = Settings(
         data_dir=tmp_path_factory.mktemp("hostile"),
         gateway_port=first,
         console_port=first + 1,
         kafka_port=first + 2,
         admin_port_base=first + 4,
     )
-    async with running_hostile_gateway(LocalStack(settings)) as running:
+    async with running_hostile_gateway(LocalStack(own)) as running:
         yield running
 
 
@@ -154,3 +157,93 @@ async def test_a_text_is_found_as_it_was_sent(fates: dict[str, Fate], row: Row) 
     assert orjson.loads(custom["metadata"]) == sent["metadata"]
     assert orjson.loads(custom["user"]) == sent["user"]
     assert orjson.loads(exposure["metadata"]) == naughty_exposure(text, FIRST_MS)["metadata"]
+
+
+CORPUS_GROWTH_BYTES = 20 * MIB
+
+
+def _with(value: bytes) -> bytes:
+    """Return a request of two events, one with a value of the corpus and a good one behind it."""
+    first = b'{"eventName":"corpus","user":{"userID":"u"},"time":1767225600000,"metadata":{"a":' + value + b"}}"
+    return request(body(first, good()), "/v1/log_event", "statsig-sdk-type: py-server")
+
+
+async def test_a_value_of_any_kind_costs_at_most_its_own_event(gateway: HostileGateway) -> None:
+    gateway.forget_peak()
+    before = gateway.resident_bytes()
+    answers = {value: await asyncio.to_thread(gateway.ask, _with(value)) for value in (*GOOD, *BROKEN, *OPEN)}
+    fates = await gateway.fates()
+    for value in (*GOOD, *BROKEN):
+        fate = fates[answers[value].request_id]
+        expected = (202, 2, 0) if value in GOOD else (202, 1, 1)
+        assert (answers[value].status, len(fate.in_log), len(fate.refused)) == expected, value
+    for value in OPEN:
+        fate = fates[answers[value].request_id]
+        assert answers[value].status in (202, 400), value
+        assert bool(fate.in_log or fate.refused) == (answers[value].status == 202), value
+    assert gateway.peak_bytes() - before < CORPUS_GROWTH_BYTES
+
+
+async def test_whatever_a_body_is_each_of_its_events_is_somewhere_or_none_is(gateway: HostileGateway) -> None:
+    """Every encoding, announced or not, intact or damaged. `--hypothesis-profile=soak` looks longer."""
+    gateway.forget_peak()
+    before = gateway.resident_bytes()
+    asked: dict[str, tuple[Fuzzed, Answer]] = {}
+
+    @settings(max_examples=2 * settings.default.max_examples)
+    @given(fuzzed())
+    def ask(sent: Fuzzed) -> None:
+        answer = gateway.ask(sent.request())
+        assert answer.status in (202, 400, 413, 415), answer
+        asked[answer.request_id] = (sent, answer)
+
+    await asyncio.to_thread(ask)
+    fates = await gateway.fates()
+    for request_id, (sent, answer) in asked.items():
+        fate = fates.get(request_id, Fate())
+        expected = sorted(sent.events_if_taken()) if answer.status == 202 else []
+        assert sorted(fate.in_log + fate.refused) == expected, (sent, answer)
+    taken = sum(answer.status == 202 for _, answer in asked.values())
+    assert taken > len(asked) / 4
+    assert gateway.peak_bytes() - before < CORPUS_GROWTH_BYTES
+
+
+SLOW = 1_000
+
+
+def _slow_heads() -> list[bytes]:
+    whole = request(body(good()))
+    behind = [10, 40, whole.index(b"\r\n\r\n") + 2, len(whole) - 20]
+    large = request(body(good())).replace(b"content-length: ", b"content-length: 10")
+    return [*(whole[:length] for length in behind), large]
+
+
+async def test_a_thousand_slow_requests_are_cut_and_hold_up_no_good_one(gateway: HostileGateway) -> None:
+    """How much longer a good one takes beside them is measured by `make bench ARGS=--gateway`."""
+    gateway.forget_peak()
+    before = gateway.resident_bytes()
+    heads = _slow_heads()
+    slow = [await asyncio.open_connection("127.0.0.1", gateway.port) for _ in range(SLOW)]
+
+    async def drip(number: int) -> bytes:
+        """Send a byte each second, if any, until there is an answer."""
+        reader, writer = slow[number]
+        writer.write(heads[number % len(heads)])
+        answered = asyncio.ensure_future(reader.readline())
+        while not (await asyncio.wait([answered], timeout=1))[0]:
+            if number % 2:
+                writer.write(b"a")
+        writer.close()
+        return answered.result()
+
+    cut = asyncio.gather(*(drip(number) for number in range(SLOW)))
+    sent = []
+    while not cut.done():
+        good_one = good()
+        sent.append((good_one, await asyncio.to_thread(gateway.ask, request(body(good_one)))))
+    assert Counter(await cut) == {b"HTTP/1.1 408 Request Timeout\r\n": SLOW}
+    assert {answer.status for _, answer in sent} == {202}
+    fates = await gateway.fates()
+    assert [fates[answer.request_id].in_log for _, answer in sent] == [[good_one] for good_one, _ in sent]
+    assert len(sent) > 100
+    assert gateway.peak_bytes() - before < SLOW * 30 * 1024

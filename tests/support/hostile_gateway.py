@@ -122,6 +122,8 @@ class Fate:
 
     landed: list[dict[str, Any]] = field(default_factory=list)
     in_log: list[bytes] = field(default_factory=list)
+    refused: list[bytes] = field(default_factory=list)
+    """What the gateway refused of it."""
     dead: list[tuple[str, bytes]] = field(default_factory=list)
     """Reason and bytes, of the gateway's and of the worker's dead letters."""
 
@@ -178,7 +180,9 @@ class HostileGateway:
         for topic in (DLQ_INGEST, DLQ_WORKER):
             for record in await self._records(topic):
                 letter = avro.DEAD_LETTER.decode(record.value[avro.FRAME_BYTES :])
-                found[letter["request_id"]].dead.append((letter["reason"], letter["original"]))
+                fate = found[letter["request_id"]]
+                fate.dead.append((letter["reason"], letter["original"]))
+                fate.refused += [letter["original"]] if topic == DLQ_INGEST else []
         for table in ("exposures WHERE origin_part = 0", "custom_events"):
             for row in await self.bench._rows(f"SELECT * FROM {table}"):
                 found[row["request_id"]].landed.append(row)
