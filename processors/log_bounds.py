@@ -3,6 +3,7 @@
 On the connection that reads records, a question waits behind the fetch that waits for records.
 """
 
+import asyncio
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
@@ -31,23 +32,33 @@ class LogBounds:
     def __init__(self, connection: KafkaConnection) -> None:
         self._connection = connection
         self._consumer: AIOKafkaConsumer | None = None
+        self._connecting = asyncio.Lock()
 
     async def of(self, topic: str, numbers: Iterable[int]) -> dict[int, Bounds]:
         """Return the bounds of partitions of `topic`. Raises KafkaError when no broker answers."""
-        if self._consumer is None:
-            consumer = AIOKafkaConsumer(
-                **self._connection.client_settings(),
-                enable_auto_commit=False,
-                request_timeout_ms=_REQUEST_TIMEOUT_MS,
-            )
-            await consumer.start()
-            self._consumer = consumer
         partitions = [TopicPartition(topic, number) for number in numbers]
         if not partitions:
             return {}
-        begins = await self._consumer.beginning_offsets(partitions)
-        ends = await self._consumer.end_offsets(partitions)
+        consumer = await self._connected()
+        begins = await consumer.beginning_offsets(partitions)
+        ends = await consumer.end_offsets(partitions)
         return {tp.partition: Bounds(begins[tp], ends[tp]) for tp in partitions}
+
+    async def _connected(self) -> AIOKafkaConsumer:
+        async with self._connecting:
+            if self._consumer is None:
+                consumer = AIOKafkaConsumer(
+                    **self._connection.client_settings(),
+                    enable_auto_commit=False,
+                    request_timeout_ms=_REQUEST_TIMEOUT_MS,
+                )
+                try:
+                    await consumer.start()
+                except BaseException:
+                    await consumer.stop()
+                    raise
+                self._consumer = consumer
+            return self._consumer
 
     async def stop(self) -> None:
         """Close the connection."""

@@ -15,6 +15,7 @@ from typing import Any, Final
 import faust
 import structlog
 from aiokafka.errors import KafkaError
+from faust.types import TP
 
 from processors.claims import ClaimsIndex, encode_entry, entry_key
 from processors.claims_log import read_claims
@@ -141,8 +142,8 @@ class Worker:
             self._waiting_for = {"claims": "reading the claims back"}
             self._app = self._compose()
             self._watching = [
-                asyncio.create_task(self._watch_crash(self._app), name="worker:watch_crash"),
-                asyncio.create_task(self._watch_progress(self._app), name="worker:watch_progress"),
+                asyncio.create_task(self._guarded(watch(self._app)), name="worker:watch")
+                for watch in (self._watch_crash, self._watch_progress)
             ]
             await self._app.start()
         except Exception as error:  # noqa: BLE001 - whatever it is, the process cannot work
@@ -169,6 +170,12 @@ class Worker:
         for schema in (avro.EXPOSURE, avro.CUSTOM_EVENT, avro.DEAD_LETTER):
             await self._publisher.send_one(topics.SCHEMAS, 0, b"%d" % schema.id, schema.text)
 
+    async def _guarded(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - who watched in vain must not do so in silence
+            self._fail(error)
+
     async def _watch_crash(self, app: faust.App) -> None:
         await app._crashed.wait()
         self._fail(app._crash_reason or RuntimeError("Faust crashed without saying why"))
@@ -180,7 +187,7 @@ class Worker:
         while True:
             await asyncio.sleep(limit_s / LOOKS_A_LIMIT)
             try:
-                bounds = await self._bounds.of(topics.EVENTS_RAW, self._recovery.expected)
+                bounds = await self._bounds.of(topics.EVENTS_RAW, self._recovery.expected or (0,))
             except (KafkaError, OSError):
                 watchdog.forget()
                 continue
@@ -201,7 +208,7 @@ class Worker:
             if self._room.is_set() and expected < ends.get(number, 0):
                 work[f"reading of {topics.EVENTS_RAW}/{number}"] = (generation, expected)
             acknowledged = self._acknowledged.get(number, 0)
-            done = committed.get(faust.TopicPartition(topics.EVENTS_RAW, number), 0)
+            done = committed.get(TP(topics.EVENTS_RAW, number), 0)
             if done < acknowledged:
                 work[f"commit of {topics.EVENTS_RAW}/{number}"] = (generation, done)
         return work
