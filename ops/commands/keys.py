@@ -36,6 +36,14 @@ Environment = Annotated[str, typer.Option(help="What the key's events are filed 
 Project = Annotated[str | None, typer.Option(help="Default: HEADRACE_PROJECT.")]
 Note = Annotated[str, typer.Option(help="A word on who uses it.")]
 KeyId = Annotated[str, typer.Argument(help="As `headrace keys list` shows it, or so much of it that only one fits.")]
+Quota = Annotated[
+    int | None,
+    typer.Option(
+        "--quota-events-per-s",
+        min=0,
+        help="Events a second that each gateway takes with the key; beyond it answers 503, and SDKs try again. 0: any.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -49,6 +57,7 @@ def register(app: typer.Typer) -> None:
     group.command("import")(import_)
     group.command("list")(list_)
     group.command("used")(used)
+    group.command("quota")(quota)
     group.command("rotate")(rotate)
     group.command("revoke")(revoke)
     app.add_typer(group, name="keys", rich_help_panel="Set up")
@@ -59,6 +68,7 @@ def create(
     environment: Environment = "production",
     project: Project = None,
     note: Note = "",
+    quota_events_per_s: Quota = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a key and print it. It is shown this once: only its hash is kept.
@@ -67,7 +77,9 @@ def create(
     """
     settings = read_settings()
     key = keys.generate(kind)
-    record = keys.record_of(key, kind, project or settings.project, environment, _now_ms(), note)
+    record = keys.record_of(
+        key, kind, project or settings.project, environment, _now_ms(), note, quota_events_per_s or 0
+    )
     _write(settings, [record])
     if as_json:
         print_json({"key": key, **_described(record)})
@@ -82,6 +94,7 @@ def import_(
     environment: Environment = "production",
     project: Project = None,
     note: Note = "",
+    quota_events_per_s: Quota = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key known that SDKs already have, so that they need no change but the address."""
@@ -93,6 +106,8 @@ def import_(
     known = next((each for each in _known(settings) if each.key_hash == record.key_hash), None)
     if known is not None and (wrong := why_not_again(known, record)):
         fail(wrong, "`headrace keys create` makes a new one.")
+    kept = known.quota_events_per_s if known is not None else 0
+    record = _with_quota(record, kept if quota_events_per_s is None else quota_events_per_s)
     _write(settings, [record])
     if as_json:
         print_json(_described(record))
@@ -111,12 +126,14 @@ def list_(
     if as_json:
         print_json([_described(record) for record in records])
         return
-    table = Table("key id", "kind", "project", "environment", "created", "valid", "note", header_style="bold")
+    columns = ("key id", "kind", "project", "environment", "created", "valid", "events/s", "note")
+    table = Table(*columns, header_style="bold")
     now_ms = _now_ms()
     for record in records:
         created = datetime.fromtimestamp(record.created_at / 1000, UTC).strftime("%Y-%m-%d %H:%M")
-        valid = _validity(record, now_ms)
-        table.add_row(record.key_id, record.kind, record.project, record.environment, created, valid, record.note)
+        valid, events_per_s = _validity(record, now_ms), str(record.quota_events_per_s or "any")
+        about = (record.key_id, record.kind, record.project, record.environment)
+        table.add_row(*about, created, valid, events_per_s, record.note)
     Console().print(table if records else "No key is known; `headrace keys create` makes one.")
 
 
@@ -143,6 +160,28 @@ def used(
     Console(highlight=False).print(table if uses else "The store holds no event that was sent with a key.")
 
 
+def quota(
+    key_id: KeyId,
+    events_per_s: Annotated[int, typer.Argument(min=0, help="Of each gateway. 0: any number.")],
+    as_json: AsJson = False,
+) -> None:
+    """Set how many events a second each gateway takes with a key. Takes effect within ten seconds.
+
+    Beyond it the answer is 503, for which SDKs keep their events and send them again, but not for ever:
+    a quota keeps one application from crowding out the others, and is no way to thin out events. A request
+    that is larger is taken when the quota is full, and what comes behind it waits until it is paid for.
+    """
+    settings = read_settings()
+    old = _valid(_found(_known(settings), key_id), _now_ms())
+    changed = _with_quota(old, events_per_s)
+    _write(settings, [changed])
+    if as_json:
+        print_json(_described(changed))
+    else:
+        shown = f"{events_per_s:,} events a second at each gateway" if events_per_s else "any number of events"
+        typer.echo(f"{changed.kind} key {changed.key_id} of {changed.project}/{changed.environment} may send {shown}.")
+
+
 def rotate(
     key_id: KeyId,
     overlap: Annotated[
@@ -152,14 +191,14 @@ def rotate(
 ) -> None:
     """Create the successor of a key and print it; the old key ends after the overlap.
 
-    The successor is of the same kind, project and environment. It is shown this once.
+    The successor is of the same kind, project and environment, with the same quota. It is shown this once.
     """
     overlap_ms = _length(overlap)
     settings = read_settings()
     now_ms = _now_ms()
     old = _valid(_found(_known(settings), key_id), now_ms)
     key = keys.generate(old.kind)
-    new = keys.record_of(key, old.kind, old.project, old.environment, now_ms, old.note)
+    new = keys.record_of(key, old.kind, old.project, old.environment, now_ms, old.note, old.quota_events_per_s)
     ended = msgspec.structs.replace(old, revoked_at=_end(old, now_ms + overlap_ms))
     # The successor first: were this cut between the two, the old key would go on working.
     _write(settings, [new, ended])
@@ -264,6 +303,10 @@ def _valid(record: KeyRecord, now_ms: int) -> KeyRecord:
 def _end(record: KeyRecord, at_ms: int) -> int:
     """A key that is to end already does not live longer by being ended again."""
     return min(record.revoked_at or at_ms, at_ms)
+
+
+def _with_quota(record: KeyRecord, events_per_s: int) -> KeyRecord:
+    return msgspec.structs.replace(record, quota_events_per_s=events_per_s)
 
 
 def _length(text: str) -> int:

@@ -84,6 +84,25 @@ def test_a_rotated_key_lives_on_for_the_overlap_beside_its_successor(headrace: H
     assert not ended.is_valid_at(ended.revoked_at)
 
 
+def test_a_quota_is_set_kept_and_handed_on_to_a_successor(headrace: Headrace, broker: KafkaConnection):
+    key, options = f"secret-{uuid4().hex}", ("keys", "import", "--kind", "secret", "--project", "shop")
+    key_id = orjson.loads(headrace(*options, f"--key={key}", "--quota-events-per-s", "500", "--json").stdout)["key_id"]
+    assert _records(broker)[key_id].quota_events_per_s == 500
+    assert headrace(*options, f"--key={key}").exit_code == 0
+    assert _records(broker)[key_id].quota_events_per_s == 500, "who imports its keys at each start takes nothing back"
+    said = headrace("keys", "quota", key_id, "2000")
+    assert (said.exit_code, "2,000 events a second" in said.output) == (0, True)
+    successor = orjson.loads(headrace("keys", "rotate", key_id, "--json").stdout)["key_id"]
+    assert [_records(broker)[each].quota_events_per_s for each in (key_id, successor)] == [2000, 2000]
+    listed = {each["key_id"]: each for each in orjson.loads(headrace("keys", "list", "--json").stdout)}
+    assert listed[successor]["quota_events_per_s"] == 2000
+    assert headrace("keys", "quota", successor, "0").exit_code == 0
+    assert _records(broker)[successor].quota_events_per_s == 0
+    created = headrace("keys", "create", "--kind", "client", "--quota-events-per-s", "7", "--json")
+    assert orjson.loads(created.stdout)["quota_events_per_s"] == 7
+    assert headrace("keys", "quota", successor, "-5").exit_code == 2
+
+
 def test_a_revoked_key_stays_revoked(headrace: Headrace, broker: KafkaConnection):
     key_id = orjson.loads(headrace("keys", "create", "--kind", "secret", "--json").stdout)["key_id"]
     assert headrace("keys", "revoke", key_id, "--after", "7d").exit_code == 0
