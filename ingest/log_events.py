@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from ingest.answer import Answer, accepted
-from ingest.auth import KeyDirectory, KnownKey, authenticate, may_write
+from ingest.auth import KeyDirectory, KnownKey, authenticate, charge, may_write
 from ingest.body import decode
 from ingest.chunks import RequestHead, parts_of
 from ingest.dead_letters import dead_letters_of
@@ -140,6 +140,7 @@ class LogEvents:
         stalled = self._linger.stalled
         if stalled and any(part.partition in stalled for part in parts):
             raise Refusal(Reason.LOG_UNAVAILABLE, "the log does not acknowledge; try again")
+        charge(known, len(found.events) + len(found.refused))
         self._held_bytes += len(body)
         ticket = self._linger.put(parts, len(found.refused))
         if found.refused:

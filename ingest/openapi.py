@@ -43,6 +43,7 @@ _WRITE: Final = (
     *_BODY,
     Reason.TOO_MANY_EVENTS,
     Reason.LOG_UNAVAILABLE,
+    Reason.OVER_QUOTA,
     Reason.DRAINING,
 )
 
@@ -51,7 +52,8 @@ Takes exposures and events from SDKs and from plain HTTP.
 
 * **202** means that every event is kept: in the log, in the spill (`x-headrace-durability` says which), or, if it
   could not be read, whole in the dead letters, listed under `refused`. OTLP has its own answers, and 200.
-* **503** means: send the same request again. It comes within {ANSWER_DEADLINE_S} s. 429 is never answered.
+* **503** means: send the same request again. It comes within {ANSWER_DEADLINE_S} s. 429 is never answered: a key
+  that has sent more events than its quota is answered 503 (`{Reason.OVER_QUOTA}`), which SDKs keep their events for.
 * Other refusals are for what stays worthless however often it is sent; `reason` is one of a closed list.
 * Bodies may be gzip, zstd, br or deflate, by `Content-Encoding` or unannounced. `Content-Type` matters to OTLP only.
 * Limits of a request: {WIRE_BODY_BYTES // MIB} MiB on the wire, {DECODED_BODY_BYTES // MIB} MiB decompressed,

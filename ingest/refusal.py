@@ -20,6 +20,7 @@ _STATUS: Final = {
     Reason.KEYS_NOT_READY: 503,
     Reason.LOG_UNAVAILABLE: 503,
     Reason.OVERLOADED: 503,
+    Reason.OVER_QUOTA: 503,
     Reason.DRAINING: 503,
     Reason.NOT_BUILT: 501,
     Reason.NO_SPECS: 404,

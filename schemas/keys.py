@@ -27,6 +27,8 @@ class KeyRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     created_at: int
     revoked_at: int = 0
     note: str = ""
+    quota_events_per_s: int = 0
+    """Of each gateway; 0: none."""
 
     def is_valid_at(self, now_ms: int) -> bool:
         """Whether the key is accepted at `now_ms`."""
@@ -43,10 +45,14 @@ def generate(kind: KeyKind) -> str:
     return f"{kind.value}-{secrets.token_urlsafe(32)}"
 
 
-def record_of(key: str, kind: KeyKind, project: str, environment: str, now_ms: int, note: str = "") -> KeyRecord:
+def record_of(
+    key: str, kind: KeyKind, project: str, environment: str, now_ms: int, note: str = "", quota_events_per_s: int = 0
+) -> KeyRecord:
     """Return the record that makes `key` known."""
     key_hash = hash_of(key)
-    return KeyRecord(key_hash, f"{kind.value}-{key_hash[:10]}", kind, project, environment, now_ms, 0, note)
+    return KeyRecord(
+        key_hash, f"{kind.value}-{key_hash[:10]}", kind, project, environment, now_ms, 0, note, quota_events_per_s
+    )
 
 
 _encoder: Final = msgspec.json.Encoder()

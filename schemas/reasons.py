@@ -22,6 +22,7 @@ class Reason(StrEnum):
     KEYS_NOT_READY = "keys_not_ready"
     LOG_UNAVAILABLE = "log_unavailable"
     OVERLOADED = "overloaded"
+    OVER_QUOTA = "over_quota"
     DRAINING = "draining"
     NOT_BUILT = "not_built"
     NO_SPECS = "no_specs"

@@ -7,6 +7,7 @@ from ingest.auth import KeyDirectory
 from ingest.durability import Durability, LogUnavailableError, Record
 from ingest.linger import Linger
 from ingest.log_events import LogEvents
+from ingest.quota import Clock
 from ingest.routes import Cors, GatewayApp
 from ingest.serve_specs import ServeSpecs
 from ingest.specs import SpecsShelf
@@ -55,11 +56,12 @@ class MemoryGateway:
         alias_paths: Sequence[str] = (),
         cors_origins: Sequence[str] = ("*",),
         exposure_rule: ExposureRule = NO_EVALUATION,
+        clock: Clock = time.monotonic_ns,
     ) -> None:
         self.log = MemoryLog()
         self.metrics = GatewayMetrics()
         self.keys_read = True
-        self.directory = KeyDirectory(lambda: self.keys_read)
+        self.directory = KeyDirectory(lambda: self.keys_read, clock)
         self.shelf = SpecsShelf()
         self.linger = Linger(self.log.append, linger_ms=1, answer_deadline_s=60)
         self.linger.start()
