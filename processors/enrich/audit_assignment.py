@@ -4,6 +4,7 @@ Pure. A mismatch is a broken SDK, a wrong salt, a unit id that was changed on th
 mixes documents. What cannot be checked says why, and is never called a match.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -49,25 +50,29 @@ _BY_REASON: Final = {
 class Audit(NamedTuple):
     """How the exposures of one decision are checked."""
 
-    plan: Plan
-    rule_id: str
-    passes: bool | None
-    """What the exposure says of the percentage, None where it says nothing."""
+    expected: Callable[[Ids], str | None]
+    """The group that a unit must be in, None where it is.
 
-    def expected(self, ids: Ids) -> str | None:
-        """Return the group that a unit must be in, None where it is.
+    A group without a name is told by its rule; for one rule that passes or fails, true or false; ""
+    where the unit cannot be where it is, and what no exposure tells decides where it must be. Raises
+    UnicodeEncodeError for a unit that no SDK can have hashed.
+    """
 
-        A group without a name is told by its rule; for one rule that passes or fails, true or false; ""
-        where the unit cannot be where it is, and what no exposure tells decides where it must be. Raises
-        UnicodeEncodeError for a unit that no SDK can have hashed.
-        """
-        decided = self.plan.decide(ids, self.rule_id)
-        if decided.rule_id != self.rule_id:
-            is_sure = not self.plan.rules[decided.rule_id].believes
-            return (decided.group_name or decided.rule_id) if is_sure else ""
-        if self.passes is None or decided.passes is self.passes:
-            return None
-        return "true" if decided.passes else "false"
+
+def _audit(plan: Plan, rule_id: str, passes: bool | None) -> Audit:
+    """Return how a claim is checked; `passes` is what it says of the percentage, None where it says nothing."""
+    decide = plan.decide
+
+    def expected(ids: Ids) -> str | None:
+        decided = decide(ids, rule_id)
+        other, group, does_pass = decided
+        if other == rule_id:
+            if passes is None or passes is does_pass:
+                return None
+            return "true" if does_pass else "false"
+        return "" if plan.rules[other].believes else group or other
+
+    return Audit(expected)
 
 
 class Plans:
@@ -131,7 +136,7 @@ def audit_of(
         return Skipped.CONDITION
     if certainty is None and rule_id not in {rule["id"] for rule in _rules(matched)}:
         return Skipped.NOT_AUDITABLE
-    return Audit(plan, rule_id, {"true": True, "false": False}.get(value) if section != "layer" else None)
+    return _audit(plan, rule_id, {"true": True, "false": False}.get(value) if section != "layer" else None)
 
 
 def _rules(matched: Matched) -> list[dict[str, str]]:

@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from operator import attrgetter
+from struct import Struct
 from typing import Any, Final, NamedTuple
 
 from processors.unit import Ids
@@ -21,6 +22,7 @@ from schemas.specs import Section
 _BUCKETS: Final = 1000
 _PERCENTAGE_STEPS: Final = 10_000
 _DEEPEST: Final = 16
+_first_u64: Final = Struct(">Q").unpack_from
 
 Spec = Mapping[str, Any]
 Find = Callable[[Section, str], Spec | None]
@@ -64,13 +66,17 @@ class NotAuditableError(Exception):
 
 def u64(text: str) -> int:
     """Return the number that SDKs make of a text. Raises UnicodeEncodeError for lone surrogates."""
-    return int.from_bytes(sha256(text.encode()).digest()[:8], "big")
+    number: int = _first_u64(sha256(text.encode()).digest())[0]
+    return number
 
 
 def compile_plan(find: Find, section: Section, name: str) -> Plan | None:
     """Compile an entity of a document, None where it is not there. Raises NotAuditableError."""
     spec = find(section, name)
     return None if spec is None else _Compiler(find).plan(spec, 0)
+
+
+_ALWAYS: Final[tuple[Condition, bool]] = ((lambda _ids: True), False)
 
 
 class _Compiler:
@@ -114,7 +120,7 @@ class _Compiler:
                 steps.append(_bucket_run(*run_of, run))
             run, run_of = ([(limit[2], decided)], limit[:2]) if limit is not None else ([], None)
             if limit is None:
-                functions = [None if each is None else each[0] for each in conditions]
+                functions = [None if each is None else each[0] for each in conditions if each is not _ALWAYS]
                 steps.append(_rule_step(functions, frozenset(below), self._outcome(spec, rule, decided, delegate)))
         if run and run_of is not None:
             steps.append(_bucket_run(*run_of, run))
@@ -137,13 +143,19 @@ class _Compiler:
         salt = rule["salt"] if rule.get("salt") is not None else rule["id"]
         prefix, unit, below = f"{spec['salt']}.{salt}.", unit_getter(rule["idType"]), percentage * 100
         passed, failed = decided._replace(passes=True), decided._replace(passes=False)
-        return lambda ids, _claim: passed if u64(prefix + unit(ids)) % _PERCENTAGE_STEPS < below else failed
+
+        def outcome(ids: Ids, _claim: str) -> Decided:
+            # `u64` written out, as below.
+            number = _first_u64(sha256((prefix + unit(ids)).encode()).digest())[0]
+            return passed if number % _PERCENTAGE_STEPS < below else failed
+
+        return outcome
 
     def _condition(self, condition: Spec, depth: int) -> tuple[Condition, bool] | None:
         """Return the function and whether it hashes; None for what exposures do not tell."""
         match condition["type"].lower():
             case "public":
-                return (lambda _ids: True), False
+                return _ALWAYS
             case "user_bucket":
                 test = _bucket_test(condition)
                 return None if test is None else (test, True)
@@ -161,7 +173,7 @@ class _Compiler:
         if any(certainty.believes for certainty in plan.rules.values()):
             return None
         decide = plan.decide
-        return (lambda ids: decide(ids, "").passes is wanted), any(each.hashes for each in plan.rules.values())
+        return (lambda ids: decide(ids, "")[2] is wanted), any(each.hashes for each in plan.rules.values())
 
 
 def unit_getter(id_type: str) -> Callable[[Ids], str]:
@@ -226,20 +238,25 @@ def _bucket_run(prefix: str, id_type: str, run: list[tuple[int, Decided]]) -> St
     """Return one step for the groups of an experiment, which share a hash: one is computed instead of each."""
     unit = unit_getter(id_type)
     bounds = [bound for bound, _ in run]
-    outcomes = [decided for _, decided in run]
-    count = len(run)
+    outcomes = [*(decided for _, decided in run), None]
 
     def step(ids: Ids, _claim: str) -> Decided | None:
-        bucket = int.from_bytes(sha256((prefix + unit(ids)).encode()).digest()[:8], "big") % _BUCKETS
-        place = bisect_right(bounds, bucket)
-        return outcomes[place] if place < count else None
+        # `u64` written out: this is run for most exposures there are.
+        bucket = _first_u64(sha256((prefix + unit(ids)).encode()).digest())[0] % _BUCKETS
+        return outcomes[bisect_right(bounds, bucket)]
 
     return step
 
 
 def _rule_step(conditions: list[Condition | None], leads_to: frozenset[str], outcome: Step) -> Step:
+    """Return a rule as a step. Rules of one condition or none are most, and each call less is 0.1 µs."""
     known = [condition for condition in conditions if condition is not None]
     believes = len(known) < len(conditions)
+    if not believes and not known:
+        return outcome
+    if not believes and len(known) == 1:
+        only = known[0]
+        return lambda ids, claim: outcome(ids, claim) if only(ids) else None
 
     def step(ids: Ids, claim: str) -> Decided | None:
         for condition in known:

@@ -31,7 +31,8 @@ class Decision:
     """What is the same for every exposure that says the same; it holds for events of some time."""
 
     __slots__ = (
-        "audit", "by_group", "columns", "from_ms", "head", "id_type", "match", "other", "skipped", "tail", "until_ms",
+        "by_group", "columns", "expected", "from_ms", "head", "id_type", "match", "other", "skipped", "tail",
+        "until_ms",
     )  # fmt: skip
 
     def __init__(self, matched: Matched, head: bytes, tail: bytes, audit: "Audit | Skipped | None") -> None:
@@ -41,9 +42,9 @@ class Decision:
         self.until_ms = matched.until_ms
         self.head = head
         self.tail = tail
-        self.audit = audit if isinstance(audit, Audit) else None
+        self.expected = audit.expected if isinstance(audit, Audit) else None
         self.skipped = audit.value if isinstance(audit, Skipped) else None
-        assignment = MATCH if self.audit is not None else self.skipped or ""
+        assignment = MATCH if self.expected is not None else self.skipped or ""
         self.columns = b"".join((head, avro.string(assignment), avro.string(""), tail))
         """With the assignment that is the same for all units, or else the one of those that are in their group."""
         self.by_group: dict[str, bytes] = {}
@@ -108,15 +109,15 @@ class Decider:
         """Return the columns of one exposure of a decision, encoded."""
         if self._matches_on:
             self._matches[decision.match] += 1
-        audit = decision.audit
-        if audit is None:
+        check = decision.expected
+        if check is None:
             if decision.skipped is not None:
                 self._assignments[decision.skipped] += 1
             return decision.columns
         if not self._audits_all and int.from_bytes(event_id[:4], "big") >= self._audited_below:
             return b"".join((decision.head, b"\x00\x00", decision.tail))
         try:
-            expected = audit.expected(ids)
+            expected = check(ids)
         except UnicodeEncodeError:
             self._assignments[Skipped.NOT_AUDITABLE.value] += 1
             return b"".join((decision.head, avro.string(Skipped.NOT_AUDITABLE), b"\x00", decision.tail))
