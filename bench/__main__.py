@@ -6,11 +6,11 @@ import sys
 import tempfile
 from collections.abc import Awaitable
 from pathlib import Path
-from typing import Final
 
 import orjson
 
 from bench import report
+from bench.gateway import gateway_run, print_gateway
 from bench.measure import Bench, Figures, run_latency_phase, run_phase
 from bench.yardstick import Yardstick
 from ops import settings as settings_module
@@ -21,13 +21,12 @@ from ops.stack.errors import StackError
 from ops.stack.local import LocalStack, environment_of
 from ops.stack.supervisor import EventKind, StackEvent
 
-_BATCHES: Final = (1, 5, 10, 50, 100)
-
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--gateway", action="store_true", help="the gateway alone, at requests of 1 to 100 events")
+    parser.add_argument("--events", type=int, default=5_000_000, help="of the gateway's last phase, that of its memory")
     parser.add_argument("--runs", type=int, default=1, help="medians over so many runs")
     parser.add_argument("--seconds", type=float, default=20, help="length of a phase")
     parser.add_argument("--rate", type=float, default=2_000, help="events/s of the phases at a rate")
@@ -61,12 +60,16 @@ async def _measure_on(stack: LocalStack, yardstick: Yardstick, asked: argparse.N
     gateway = f"http://127.0.0.1:{settings.gateway_port}"
     bench = Bench(stack, environment_of(settings), key, gateway, settings.console_address, sql, yardstick)
     common = ("--connections", str(asked.connections), "--encoding", asked.encoding)
-    _say("warming up")
-    await run_phase(bench, "--full", "--seconds", "3", *common)
+    if sql is not None:
+        _say("warming up")
+        await run_phase(bench, "--full", "--seconds", "3", *common)
     runs = []
     for number in range(asked.runs):
         _say(f"run {number + 1} of {asked.runs}")
-        runs.append(await (_gateway_run if asked.gateway else _whole_run)(bench, asked, common))
+        if asked.gateway:
+            runs.append(await gateway_run(bench, asked.seconds, asked.events, common, _say))
+        else:
+            runs.append(await _whole_run(bench, asked, common))
     if sql is not None:
         await sql.close()
     return runs
@@ -83,16 +86,6 @@ async def _whole_run(bench: Bench, asked: argparse.Namespace, common: tuple[str,
             run_latency_phase(bench, "--rate", rate, "--seconds", seconds, *common),
         ),
     }
-
-
-async def _gateway_run(bench: Bench, asked: argparse.Namespace, common: tuple[str, ...]) -> dict[str, Figures]:
-    figures = {}
-    for batch in _BATCHES:
-        phase = f"{batch} events a request"
-        figures[phase] = await _said(
-            phase, run_phase(bench, "--full", "--seconds", str(asked.seconds), "--batch", str(batch), *common)
-        )
-    return figures
 
 
 async def _said(phase: str, figures: Awaitable[Figures]) -> Figures:
@@ -124,8 +117,10 @@ def main() -> int:
         content = {"machine": report.machine(), "asked": vars(asked), "runs": runs, "median": median}
         asked.json.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2, default=str))
     report.print_phases({phase: figures for phase, figures in median.items() if "cpu_us_per_event" in figures})
-    report.print_answers(median)
-    if not asked.gateway:
+    report.print_answers({phase: figures for phase, figures in median.items() if "load" in figures})
+    if asked.gateway:
+        print_gateway(median, runs[-1])
+    else:
         first, *_, last = median.values()
         report.print_targets(first, last)
     return 0 if all(figures.get("exact", True) for figures in median.values()) else 1

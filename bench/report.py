@@ -30,10 +30,10 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _console() -> Console:
+def console() -> Console:
     """Return standard output; a file or a pipe takes tables of any width."""
-    console = Console()
-    return console if console.is_terminal else Console(width=_WIDTH)
+    made = Console()
+    return made if made.is_terminal else Console(width=_WIDTH)
 
 
 def median_of(runs: list[Figures]) -> Figures:
@@ -65,11 +65,11 @@ def print_phases(phases: dict[str, Figures]) -> None:
         cells += [f"{others:.1f}", f"{sum(spent.values()) + others:.1f}", f"× {figures['slowdown']:.2f}"]
         cells += [f"{figures['events_per_chunk']:,.0f}", f"{figures['rows_per_insert']:,.0f}"]
         table.add_row(phase, f"{rate:,.0f}", exact, *cells)
-    console = _console()
-    console.print(table)
+    shown = console()
+    shown.print(table)
     share = max(figures["others_share_of_machine"] for figures in phases.values())
     if share > _NOISY_SHARE:
-        console.print(f"[bold red]Others used up to {share:.0%} of the CPU time spent: these figures are noisy.[/]")
+        shown.print(f"[bold red]Others used up to {share:.0%} of the CPU time spent: these figures are noisy.[/]")
 
 
 def print_answers(phases: dict[str, Figures]) -> None:
@@ -91,9 +91,9 @@ def print_answers(phases: dict[str, Figures]) -> None:
         names = ("insert_p50_ms", "insert_p99_ms", "probe_p50_ms", "probe_p99_ms", "probe_max_ms")
         cells += [figures.get(name) for name in names]
         table.add_row(phase, *("–" if cell is None else f"{cell:,.1f}" for cell in cells))
-    console = _console()
-    console.print(table)
-    console.print("answer: request due → 202. inserted: received_at → landed_at, by SQL. seen: 202 → a query finds it.")
+    shown = console()
+    shown.print(table)
+    shown.print("answer: request due → 202. inserted: received_at → landed_at, by SQL. seen: 202 → a query finds it.")
 
 
 def print_targets(figures: Figures, latency: Figures) -> None:
@@ -106,14 +106,15 @@ def print_targets(figures: Figures, latency: Figures) -> None:
         (f"{name}, CPU µs an event", f"≤ {limit:g}", spent.get(name, 0.0), limit) for name, limit in TARGETS_US.items()
     ]
     for what, target, value, limit in checks:
-        table.add_row(what, target, _coloured(f"{value:.1f}", value <= limit))
+        table.add_row(what, target, coloured(f"{value:.1f}", value <= limit))
     rate = figures["landed_per_s"]
-    table.add_row("events/s landed end to end", "≥ 20,000", _coloured(f"{rate:,.0f}", rate >= 20_000))
+    table.add_row("events/s landed end to end", "≥ 20,000", coloured(f"{rate:,.0f}", rate >= 20_000))
     seen = latency["probe_p99_ms"]
-    table.add_row("accepted → queryable p99, ms", "≤ 2,000", _coloured(f"{seen:,.0f}", seen <= 2_000))
-    table.add_row("everything landed once", "yes", _coloured("yes" if figures["exact"] else "NO", figures["exact"]))
-    _console().print(table)
+    table.add_row("accepted → queryable p99, ms", "≤ 2,000", coloured(f"{seen:,.0f}", seen <= 2_000))
+    table.add_row("everything landed once", "yes", coloured("yes" if figures["exact"] else "NO", figures["exact"]))
+    console().print(table)
 
 
-def _coloured(text: str, good: bool) -> str:
+def coloured(text: str, good: bool) -> str:
+    """Return a figure as a table shows it: green where it is within its target."""
     return f"[green]{text}[/]" if good else f"[bold red]{text}[/]"
