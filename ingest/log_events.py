@@ -11,6 +11,7 @@ from ingest.body import decode
 from ingest.chunks import RequestHead, parts_of
 from ingest.dead_letters import dead_letters_of
 from ingest.durability import Durability, DurableLog, LogUnavailableError
+from ingest.in_flight import Hold, InFlight
 from ingest.linger import Linger, Ticket
 from ingest.receive import Request, body_of, number_of
 from ingest.refusal import Refusal
@@ -20,7 +21,7 @@ from schemas.crash_points import CrashPoint, reach
 from schemas.dead_letter import DeadLetter
 from schemas.ids import partition_of
 from schemas.keys import KeyKind
-from schemas.limits import GATEWAY_IN_FLIGHT_BYTES, KIB, MIB
+from schemas.limits import KIB, MIB
 from schemas.metrics import GatewayMetrics
 from schemas.reasons import Reason
 
@@ -67,7 +68,7 @@ class LogEvents:
         self._events = events
         self._linger = linger
         self._metrics = metrics
-        self._held_bytes = 0
+        self.in_flight = InFlight()
         self._letters: set[asyncio.Task[None]] = set()
         self.is_draining = False
 
@@ -82,9 +83,15 @@ class LogEvents:
     async def keep(self, request: Request, rewrite: Rewrite | None) -> Kept:
         """Keep the events of a request and tell what became of them. Raises Refusal, DisconnectedError."""
         known = self.admit(request)
-        received = await body_of(request)
-        decoded = self.decoded
-        body = await asyncio.to_thread(decoded, request, received) if is_large(received) else decoded(request, received)
+        hold = Hold(self.in_flight)
+        try:
+            received = await body_of(request, hold.take)
+            if is_large(received):
+                body = await asyncio.to_thread(self.decoded, request, received)
+            else:
+                body = self.decoded(request, received)
+        finally:
+            hold.give_back()
         return await self._keep_decoded(request, known, body, rewrite)
 
     async def log_decoded(self, request: Request, known: KnownKey, body: bytes) -> Answer:
@@ -93,7 +100,12 @@ class LogEvents:
 
     async def _keep_decoded(self, request: Request, known: KnownKey, body: bytes, rewrite: Rewrite | None) -> Kept:
         if is_large(body) or (rewrite is not None and len(body) > _LARGE_TO_REWRITE_BYTES):
-            body, found = await asyncio.to_thread(_read, request, known, body, rewrite)
+            held_bytes = len(body)
+            self.in_flight.take(held_bytes)
+            try:
+                body, found = await asyncio.to_thread(_read, request, known, body, rewrite)
+            finally:
+                self.in_flight.give_back(held_bytes)
             taken = self._put(request, known, body, found)
         else:
             taken = self.take(request, known, body, rewrite)
@@ -124,7 +136,7 @@ class LogEvents:
         return accepted(*self._settle(taken))
 
     def _settle(self, taken: Taken) -> Kept:
-        self._held_bytes -= taken.held_bytes
+        self.in_flight.give_back(taken.held_bytes)
         if not taken.ticket.settled.result():
             raise Refusal(Reason.LOG_UNAVAILABLE, "the log did not acknowledge in time; try again")
         return Kept(taken.refused, taken.ticket.durability)
@@ -132,8 +144,6 @@ class LogEvents:
     def _put(self, request: Request, known: KnownKey, body: bytes, found: Split) -> Taken:
         if problem := self._events.problem:
             raise Refusal(Reason.LOG_UNAVAILABLE, problem)
-        if self._held_bytes + len(body) > GATEWAY_IN_FLIGHT_BYTES:
-            raise Refusal(Reason.OVERLOADED, "the gateway holds as much as it may; try again")
         head = head_of(known, request, _now_ms())
         partitions = self._events.partitions
         parts = parts_of(head, found, partitions, key_of(request), len(body))
@@ -141,7 +151,7 @@ class LogEvents:
         if stalled and any(part.partition in stalled for part in parts):
             raise Refusal(Reason.LOG_UNAVAILABLE, "the log does not acknowledge; try again")
         charge(known, len(found.events) + len(found.refused))
-        self._held_bytes += len(body)
+        self.in_flight.take(len(body))
         ticket = self._linger.put(parts, len(found.refused))
         if found.refused:
             for letter in dead_letters_of(head, found, known.record):
@@ -167,8 +177,8 @@ class LogEvents:
             ticket.acknowledge(durability)
 
     def held_bytes(self) -> int:
-        """Return how many decoded bytes are held unanswered."""
-        return self._held_bytes
+        """Return how many bytes of requests are in hand."""
+        return self.in_flight.held_bytes
 
 
 def _read(request: Request, known: KnownKey, body: bytes, rewrite: Rewrite | None) -> tuple[bytes, Split]:

@@ -22,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ingest.answer import Answer, headers_of, refusing
 from ingest.auth import KnownKey
+from ingest.in_flight import Hold
 from ingest.log_events import Taken, is_large
 from ingest.receive import Request, RequestIds, length_of
 from ingest.refusal import Refusal
@@ -88,6 +89,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._in_head = False
         self._hosts = 0
         self._forgotten_bytes = 0
+        self._hold = Hold(self.app.log_events.in_flight) if isinstance(self.app, GatewayApp) else None
         self._short: _Short | None = None
         self._refusal: Refusal | None = None
         self._asks_for_upgrade = False
@@ -106,6 +108,8 @@ class GatewayProtocol(HttpToolsProtocol):
         """Stop to watch the connection."""
         if self._watch is not None:
             self._watch.cancel()
+        if self._hold is not None:
+            self._hold.give_back()
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -136,6 +140,20 @@ class GatewayProtocol(HttpToolsProtocol):
         self._parse(data)
         if self._in_head and self._more_head_bytes > HEADER_BLOCK_BYTES:
             self._refuse(_headers_too_large())
+        elif self._hold is not None and (self._in_head or self._short is not None):
+            self._count_unfinished(self._hold, len(data))
+
+    def _count_unfinished(self, hold: Hold, size: int) -> None:
+        try:
+            hold.take(size)
+        except Refusal as refusal:
+            if self._short is None:
+                self._refuse(refusal)
+                return
+            app, cycle, request, *_ = self._short
+            self._short = None
+            hold.give_back()
+            self._answer(app, cycle, request, app.explain(refusal, request))
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -206,6 +224,8 @@ class GatewayProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return  # this parser did not look at the body
         self._began_s = 0.0
+        if self._hold is not None:
+            self._hold.give_back()
         super().on_message_complete()
         if self._short is not None:
             short, self._short = self._short, None
@@ -299,6 +319,9 @@ class GatewayProtocol(HttpToolsProtocol):
         self._refusal = refusal
         self._in_head = False
         self._began_s = 0.0
+        self._short = None
+        if self._hold is not None:
+            self._hold.give_back()
         request_id = _refused_ids.next()
         log.info("request_refused", reason=refusal.reason.value, status=refusal.status, request_id=request_id)
         if not self.transport.is_closing():

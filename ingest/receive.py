@@ -1,6 +1,7 @@
 """Reading a request: its headers and query by name, and its body up to the limit."""
 
 import os
+from collections.abc import Callable
 from itertools import count
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -74,10 +75,15 @@ def length_of(request: Request) -> int:
     return int(told[:20]) if told.isdigit() else -1
 
 
-async def body_of(request: Request) -> bytes:
+def _not_counted(_size: int) -> None:
+    return
+
+
+async def body_of(request: Request, hold: Callable[[int], None] = _not_counted) -> bytes:
     """Return the request's body as it came. Raises Refusal (413), DisconnectedError.
 
-    A length that is declared and too large is refused before anything is read.
+    A length that is declared and too large is refused before anything is read. `hold` is told the size of
+    each piece before it is kept, and may raise Refusal.
     """
     if length_of(request) > WIRE_BODY_BYTES:
         raise _too_large()
@@ -90,7 +96,9 @@ async def body_of(request: Request) -> bytes:
     if not message["more_body"]:
         if len(body) > WIRE_BODY_BYTES:
             raise _too_large()
+        hold(len(body))
         return body
+    hold(len(body))
     pieces = [body]
     size = len(body)
     while message["more_body"]:
@@ -101,6 +109,7 @@ async def body_of(request: Request) -> bytes:
         size += len(pieces[-1])
         if size > WIRE_BODY_BYTES:
             raise _too_large()
+        hold(len(pieces[-1]))
     return b"".join(pieces)
 
 

@@ -53,7 +53,8 @@ CONNECTIONS: Final = 10_000
 """Connections of one gateway, or as many as its process may open; beyond: the longest idle are closed, else 503."""
 
 GATEWAY_IN_FLIGHT_BYTES: Final = 256 * MIB
-"""Decoded bytes that one gateway holds unanswered; beyond: an immediate 503."""
+"""Bytes of requests that one gateway has in hand, being received, decompressed or not yet acknowledged; beyond: an
+immediate 503."""
 
 ANSWER_DEADLINE_S: Final = 2.5
 """The gateway answers 503 when the log has not acknowledged by then (Go SDKs give up at 3 s)."""

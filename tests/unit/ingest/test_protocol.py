@@ -17,7 +17,7 @@ from ingest.linger import Record
 from ingest.protocol import GatewayProtocol
 from ingest.split import Split, split
 from ops.http_server import HttpServer, bind
-from schemas.limits import CONNECTIONS, HEADER_BLOCK_BYTES, IDLE_KEEP_ALIVE_S, WIRE_BODY_BYTES
+from schemas.limits import CONNECTIONS, GATEWAY_IN_FLIGHT_BYTES, HEADER_BLOCK_BYTES, IDLE_KEEP_ALIVE_S, WIRE_BODY_BYTES
 
 EVENT = b'{"eventName":"purchase","user":{"userID":"u-1"},"time":1767225600000}'
 BROKEN = b'{"eventName":"\\ud800"}'
@@ -372,6 +372,53 @@ async def test_an_answered_request_that_never_ends_is_cut_without_a_second_answe
     await client.send(request(length=90).replace(SECRET.encode(), b"secret-wrong"))
     assert (await client.answer())[0] == 401
     assert await client.is_closed()
+
+
+@pytest.mark.parametrize(("over", "status"), [(-1, 202), (0, 202), (1, 503)])
+@pytest.mark.parametrize("how", ["small", "large", "compressed"])
+async def test_what_a_gateway_holds_has_a_bound_whatever_it_waits_for(
+    server: Server, how: str, over: int, status: int
+) -> None:
+    size = {"small": 500, "large": 300_000, "compressed": 2_000_000}[how]
+    body = b'{"events":[' + EVENT + b'],"pad":"' + b"x" * (size - len(EVENT) - 22) + b'"}'
+    server.gateway.log_events.in_flight.take(GATEWAY_IN_FLIGHT_BYTES - len(body) + over)
+    before = server.gateway.log_events.held_bytes()
+    data = request(gzip.compress(body), extra="content-encoding: gzip\r\n") if how == "compressed" else request(body)
+    client = await server.connect()
+    for _ in range(2):
+        await client.send(data)
+        answered, headers, answer = await client.answer()
+        assert (answered, json.loads(answer).get("reason", "")) == (status, "overloaded" if status == 503 else "")
+        assert headers.get("connection") is None, "a sender that waits for others keeps its connection"
+        assert server.gateway.log_events.held_bytes() == before
+    assert len(server.gateway.log.events()) == 2 * (status == 202)
+
+
+@pytest.mark.parametrize(
+    "part", [request()[:70], request(length=60_000), request(length=200_000), request(length=8_000_000)]
+)
+async def test_what_has_come_of_a_request_counts_until_it_is_over(server: Server, part: bytes) -> None:
+    clients = [await server.connect() for _ in range(3)]
+    for client in clients:
+        await client.send(part)
+    held = server.gateway.log_events.held_bytes
+    await until(lambda: held() >= 3 * min(len(part), len(BODY)))
+    for client in clients:
+        await client.close()
+    await until(lambda: held() == 0)
+
+
+async def test_where_too_much_is_half_arrived_more_is_told_to_come_again(server: Server) -> None:
+    server.gateway.log_events.in_flight.take(GATEWAY_IN_FLIGHT_BYTES - 40)
+    client = await server.connect()
+    await client.send(request(length=60_000))
+    status, _, answer = await client.answer()
+    assert (status, json.loads(answer)["reason"]) == (503, "overloaded")
+    await client.send(b" " * (60_000 - len(BODY)))
+    server.gateway.log_events.in_flight.give_back(GATEWAY_IN_FLIGHT_BYTES - 40)
+    await client.send(request())
+    assert (await client.answer())[0] == 202
+    assert server.gateway.log.events() == [EVENT]
 
 
 async def test_a_client_that_leaves_in_mid_body_leaves_nothing(server: Server) -> None:
