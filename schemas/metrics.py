@@ -121,6 +121,14 @@ class DeadLetterMetrics:
         self.landed = Counter("headrace_dead_letters_landed", "Rows inserted into dead_letters.", registry=r)
 
 
+class ConfigLanderMetrics:
+    """What the landing of config versions counts."""
+
+    def __init__(self) -> None:
+        self.registry = r = _registry()
+        self.landed = Counter("headrace_config_versions_landed", "Rows inserted into config_versions.", registry=r)
+
+
 class ConsoleMetrics:
     """What the console counts."""
 

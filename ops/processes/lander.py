@@ -1,15 +1,16 @@
-"""The lander process: exposures, custom events and dead letters in, rows of the store out."""
+"""The lander process: exposures, custom events, dead letters and config versions in, rows of the store out."""
 
 from ops.processes import lifecycle
 from ops.processes.stage import Stage
 from ops.settings import Settings
+from processors.config_lander import ConfigLander
 from processors.dead_letter_lander import DeadLetterLander
 from processors.lander import Lander, LanderConfig
-from schemas.metrics import DeadLetterMetrics, LanderMetrics
+from schemas.metrics import ConfigLanderMetrics, DeadLetterMetrics, LanderMetrics
 
 
-def landers_of(settings: Settings) -> tuple[Stage, Stage]:
-    """Return the lander that the settings describe, and that of the dead letters."""
+def landers_of(settings: Settings) -> tuple[Stage, ...]:
+    """Return the lander that the settings describe, and those of dead letters and of config versions."""
     config = LanderConfig(
         kafka=settings.kafka,
         store=settings.store,
@@ -17,11 +18,12 @@ def landers_of(settings: Settings) -> tuple[Stage, Stage]:
         batch_ms=settings.lander_batch_ms,
     )
     dead_letters = DeadLetterLander(settings.kafka, settings.store, DeadLetterMetrics())
-    return Lander(config, LanderMetrics()), dead_letters
+    configs = ConfigLander(settings.kafka, settings.store, ConfigLanderMetrics())
+    return Lander(config, LanderMetrics()), dead_letters, configs
 
 
 def compose(settings: Settings) -> lifecycle.Composition:
-    """Return both landers."""
+    """Return all landers."""
     return lifecycle.Composition(landers_of(settings))
 
 
