@@ -1,5 +1,6 @@
 """The gateway: SDK requests in, chunks on `events.raw` out. This file puts its parts together."""
 
+import asyncio
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -78,9 +79,7 @@ class Gateway:
         await self._linger.drain()
         if self._spill is not None:
             await self._spill.stop()
-        await self._keys.stop()
-        await self._specs.stop()
-        await self._publisher.stop()
+        await asyncio.gather(self._keys.stop(), self._specs.stop(), self._publisher.stop())
 
     def readiness(self) -> dict[str, str]:
         """Return what is not ready and what to do about it; {} when the gateway is."""

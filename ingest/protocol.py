@@ -27,7 +27,14 @@ from ingest.log_events import Taken, is_large
 from ingest.receive import Request, RequestIds, length_of
 from ingest.refusal import Refusal
 from ingest.routes import GatewayApp
-from schemas.limits import CONNECTIONS, HEADER_BLOCK_BYTES, IDLE_KEEP_ALIVE_S, UNFINISHED_REQUEST_S, WIRE_BODY_BYTES
+from schemas.limits import (
+    CONNECTIONS,
+    DRAIN_S,
+    HEADER_BLOCK_BYTES,
+    IDLE_KEEP_ALIVE_S,
+    UNFINISHED_REQUEST_S,
+    WIRE_BODY_BYTES,
+)
 from schemas.reasons import Reason
 
 log = structlog.get_logger()
@@ -95,6 +102,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._asks_for_upgrade = False
         self._is_last = False
         self._watch: asyncio.TimerHandle | None = None
+        self._drain: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to watch the connection."""
@@ -106,8 +114,9 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop to watch the connection."""
-        if self._watch is not None:
-            self._watch.cancel()
+        for timer in (self._watch, self._drain):
+            if timer is not None:
+                timer.cancel()
         if self._hold is not None:
             self._hold.give_back()
         super().connection_lost(exc)
@@ -123,10 +132,19 @@ class GatewayProtocol(HttpToolsProtocol):
         return True
 
     def shutdown(self) -> None:
-        """Close, once a request that is on its way in has been answered: two SDKs drop what is cut off."""
+        """Close, once a request that is on its way in has been answered: two SDKs drop what is cut off.
+
+        What has not come after `DRAIN_S` is answered 503.
+        """
         self._is_last = True
         if not self._in_head:
             super().shutdown()
+        if not self.transport.is_closing():
+            self._drain = self.loop.call_later(DRAIN_S, self._end)
+
+    def _end(self) -> None:
+        if not self.transport.is_closing():
+            self._refuse(Refusal(Reason.DRAINING, "this gateway is stopping; try again"))
 
     def data_received(self, data: bytes) -> None:
         """Parse what came in."""

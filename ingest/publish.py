@@ -23,7 +23,7 @@ from schemas.topics import DLQ_INGEST, EVENTS_RAW
 log = structlog.get_logger()
 
 _RETRY_S: Final = 0.5
-_STOP_S: Final = 2.0
+_STOP_S: Final = 1.0
 _REQUEST_TIMEOUT_MS: Final = 10_000
 _BATCH_BYTES: Final = 1_000_000
 

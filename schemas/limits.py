@@ -49,6 +49,9 @@ UNFINISHED_REQUEST_S: Final = 10
 IDLE_KEEP_ALIVE_S: Final = 75
 """SDKs poll their specs every 10 s on one connection."""
 
+DRAIN_S: Final = 8
+"""How long a gateway that is told to stop waits for what is on its way in; then 503, and the end."""
+
 CONNECTIONS: Final = 10_000
 """Connections of one gateway, or as many as its process may open; beyond: the longest idle are closed, else 503."""
 

@@ -12,7 +12,7 @@ from ops.processes import lifecycle
 from ops.processes.stage import CannotStartError
 from ops.settings import Settings
 from schemas.exposure_rule import ExposureRule
-from schemas.limits import CONNECTIONS
+from schemas.limits import CONNECTIONS, DRAIN_S
 from schemas.metrics import GatewayMetrics
 
 _OTHER_FILES: Final = 1_000
@@ -36,7 +36,8 @@ def compose(settings: Settings) -> lifecycle.Composition:
         listener.close()
         raise CannotStartError(str(error)) from error
     gateway = Gateway(config, GatewayMetrics(), outbox)
-    return lifecycle.Composition([gateway], [HttpServer(gateway.app, listener, protocol=GatewayProtocol)])
+    server = HttpServer(gateway.app, listener, protocol=GatewayProtocol, drain_s=DRAIN_S + 1)
+    return lifecycle.Composition([gateway], [server])
 
 
 def _allow_files() -> None:

@@ -551,3 +551,19 @@ async def test_stopping_answers_what_is_in_hand(server: Server) -> None:
     assert (status, headers["connection"]) == (202, "close")
     await stopping
     assert log.events() == [EVENT]
+
+
+@pytest.mark.parametrize("part", [request()[:5], request()[:90], request()[:-10], request(length=400_000)])
+async def test_what_does_not_come_whole_while_a_gateway_stops_is_told_to_come_again(
+    server: Server, part: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest.protocol, "DRAIN_S", 0.2)
+    client = await server.connect()
+    await client.send(part)
+    await until(lambda: any(connection._began_s for connection in server.http._server.server_state.connections))
+    stopping = asyncio.create_task(server.http.stop())
+    status, headers, body = await client.answer()
+    assert (status, headers["connection"], json.loads(body)["reason"]) == (503, "close", "draining")
+    assert await client.is_closed()
+    await stopping
+    assert server.gateway.log.events() == []
