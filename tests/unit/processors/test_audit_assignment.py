@@ -1,0 +1,197 @@
+"""The audit: what is checked, what is not and why. That buckets agree with SDKs is shown in tests/sdk."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import orjson
+import pytest
+
+from processors.enrich.catalog import Enriching, Enrichment
+from processors.enrich.decide import Decider
+from processors.map_event import EventMapper, RequestContext
+from processors.unit import Ids
+from schemas import avro, specs
+from schemas.chunk import RequestPart
+from schemas.config_history import ConfigHistory, records_of_push
+from schemas.wire import Event, ExposureMetadata
+
+V1: dict[str, Any] = json.loads(Path(__file__).parents[2].joinpath("data", "specs.json").read_bytes())
+T = V1["time"]
+GROUPS = {"grp_control": "Control", "grp_green": "Green", "grp_red": "Red"}
+
+
+def history_of(document: dict[str, Any] = V1) -> ConfigHistory:
+    history = ConfigHistory()
+    for record in records_of_push(None, "p", specs.parse(orjson.dumps(document)), T):
+        history.put(record)
+    return history
+
+
+def row(
+    metadata: dict[str, Any], user: str = "u1", kind: str = "config", enriching: Enriching | None = None,
+    event_id: bytes = bytes(16), history: ConfigHistory | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    mapper = EventMapper(history or history_of(), enriching)
+    event = {
+        "eventName": f"statsig::{kind}_exposure",
+        "time": T + 5,
+        "user": {"userID": user},
+        "metadata": {"lcut": str(T), "reason": "Network:Recognized", **metadata},
+    }
+    context = RequestContext(RequestPart("p", "production", "k", "r", T + 10), 1, 0, 1)
+    mapped = mapper.map(msgspec.json.decode(orjson.dumps(event), type=Event), event_id, 0, context)
+    return avro.EXPOSURE.decode(avro.unframe(mapped.value)[1])
+
+
+def said(told: dict[str, Any]) -> tuple[str, str]:
+    return told["assignment"], told["expected_group"]
+
+
+def button(rule: str, **more: Any) -> dict[str, Any]:
+    return {"config": "button_color_exp", "ruleID": rule, **more}
+
+
+def test_a_unit_is_in_one_group_and_in_no_other():
+    for number in range(50):
+        outcomes = {rule: said(row(button(rule), f"u{number}")) for rule in (*GROUPS, "rule_exp_holdout")}
+        matching = [rule for rule, outcome in outcomes.items() if outcome[0] == "match"]
+        assert len(matching) == 1
+        group = {**GROUPS, "rule_exp_holdout": "Holdout"}[matching[0]]
+        assert {outcome for rule, outcome in outcomes.items() if rule != matching[0]} == {("mismatch", group)}
+
+
+def test_a_gate_that_says_pass_where_the_percentage_fails_is_a_mismatch():
+    for number in range(20):
+        asked = {"gate": "gate_half", "ruleID": "rule_half"}
+        passed, failed = (said(row({**asked, "gateValue": value}, f"u{number}", "gate")) for value in ("true", "false"))
+        assert {passed, failed} in ({("match", ""), ("mismatch", "false")}, {("match", ""), ("mismatch", "true")})
+
+
+@pytest.mark.parametrize(
+    ("metadata", "kind", "assignment"),
+    [
+        (button("grp_green", lcut=None), "config", "skipped:not_stamped"),
+        (button("grp_green", lcut=T + 1), "config", "skipped:not_stamped"),
+        (button("renamed"), "config", "skipped:no_version"),
+        ({"config": "nobody", "ruleID": "a"}, "config", "skipped:no_version"),
+        (button(""), "config", "skipped:no_version"),
+        (button("grp_green:override"), "config", "skipped:override"),
+        (button("grp_green", reason="LocalOverride:Recognized"), "config", "skipped:override"),
+        (button("grp_green", reason="Persisted"), "config", "skipped:persisted"),
+        (button("grp_green", reason="Bootstrap:Recognized"), "config", "skipped:bootstrap"),
+        (button("grp_green", reason="Cache:Recognized"), "config", "skipped:cache"),
+        (button("prestart"), "config", "skipped:not_auditable"),
+        ({"config": "banner_config", "ruleID": "rule_canada"}, "config", "skipped:condition"),
+        ({"gate": "gate_private_plan", "ruleID": "rule_gold", "gateValue": "true"}, "gate", "skipped:condition"),
+        ({"gate": "gate_disabled", "ruleID": "disabled", "gateValue": "false"}, "gate", "match"),
+        ({"gate": "gate_public", "ruleID": "rule_everyone", "gateValue": "true"}, "gate", "match"),
+        ({"gate": "gate_public", "ruleID": "default", "gateValue": "false"}, "gate", "mismatch"),
+        ({"gate": "gate_disabled", "ruleID": "default", "gateValue": "false"}, "gate", "mismatch"),
+    ],
+)
+def test_what_cannot_be_checked_says_why(metadata: dict[str, Any], kind: str, assignment: str):
+    assert row(metadata, kind=kind)["assignment"] == assignment
+
+
+def test_a_config_that_leads_to_itself_costs_no_exposure():
+    document = json.loads(json.dumps(V1))
+    half, nested = (next(g for g in document["feature_gates"] if g["name"] == n) for n in ("gate_half", "gate_nested"))
+    half["rules"][0]["conditions"] = [{**nested["rules"][0]["conditions"][0], "targetValue": "gate_nested"}]
+    nested["rules"][0]["conditions"][0]["targetValue"] = "gate_half"
+    asked = {"gate": "gate_half", "ruleID": "rule_half", "gateValue": "true"}
+    assert row(asked, kind="gate", history=history_of(document))["assignment"] == "skipped:not_auditable"
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        [{"type": "user_bucket"}],
+        [
+            {
+                "type": "user_bucket",
+                "operator": "any",
+                "targetValue": ["x"],
+                "additionalValues": {"salt": "s"},
+                "idType": "userID",
+            }
+        ],
+        [{"type": "user_bucket", "operator": "lt", "targetValue": None, "additionalValues": None, "idType": "userID"}],
+        [{"type": "pass_gate", "targetValue": {}}],
+        [{"type": "no_such_condition"}],
+    ],
+)
+def test_a_condition_of_any_shape_costs_no_exposure(conditions: list[Any]):
+    document = json.loads(json.dumps(V1))
+    document["dynamic_configs"][1]["rules"][1]["conditions"] = conditions
+    told = row(button("grp_control"), history=history_of(document))
+    assert told["config_match"] == "exact"
+    assert told["assignment"].startswith(("skipped:", "match", "mismatch"))
+
+
+def test_a_user_id_that_no_sdk_can_have_hashed_costs_no_exposure():
+    history = history_of()
+    decider = Decider(history)
+    shown = ExposureMetadata(config="button_color_exp", ruleID="grp_green", lcut=str(T))
+    decision = decider.decision("p", "config", shown, 0, T)
+    assert b"skipped:not_auditable" in decider.columns(decision, Ids("\ud800", "", {}), bytes(16))
+
+
+def test_the_share_that_is_checked_is_the_one_that_is_set_and_the_same_again():
+    half = Enriching(audit_rate=0.5)
+    rows = [row(button("grp_green"), enriching=half, event_id=bytes([number]) * 16) for number in range(256)]
+    checked = [bool(each["assignment"]) for each in rows]
+    assert checked == [number < 128 for number in range(256)]
+    assert {each["config_match"] for each in rows} == {"exact"}
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_none_or_all_can_be_checked(rate: float):
+    for event_id in (bytes(16), b"\xff" * 16):
+        told = row(button("grp_green"), enriching=Enriching(audit_rate=rate), event_id=event_id)
+        assert bool(told["assignment"]) is bool(rate)
+
+
+def test_each_enrichment_can_be_left_out_and_groups_are_named_all_the_same():
+    no_audit = row(button("grp_green"), enriching=Enriching(off=frozenset({Enrichment.ASSIGNMENT_AUDIT})))
+    assert (no_audit["config_match"], no_audit["assignment"], no_audit["group_name"]) == ("exact", "", "Green")
+    neither = row(button("grp_green"), enriching=Enriching(off=frozenset({Enrichment.CONFIG_MATCH})))
+    assert (neither["config_match"], neither["config_version"], neither["config_time"]) == ("", "", None)
+    assert (neither["assignment"], neither["group_name"], neither["kind"]) == ("", "Green", "experiment")
+
+
+def test_what_comes_out_is_counted_and_handed_over_once():
+    mapper = EventMapper(history_of())
+    context = RequestContext(RequestPart("p", "production", "k", "r", T + 10), 1, 0, 1)
+    metadata = {"lcut": str(T), "gate": "gate_public", "ruleID": "rule_everyone", "gateValue": "true"}
+    event = {"eventName": "statsig::gate_exposure", "time": T, "metadata": metadata}
+    for _ in range(3):
+        mapper.map(msgspec.json.decode(orjson.dumps(event), type=Event), bytes(16), 0, context)
+    told: list[tuple[str, str, int]] = []
+    for _ in range(2):
+        mapper.decider.report(lambda *what: told.append(what))
+    assert told == [("config_match", "exact", 3), ("assignment_audit", "match", 3)]
+
+
+def test_a_newer_registry_changes_the_answer_at_once():
+    history = history_of()
+    mapper = EventMapper(history)
+    context = RequestContext(RequestPart("p", "production", "k", "r", T + 10), 1, 0, 1)
+    event = {
+        "eventName": "statsig::gate_exposure",
+        "time": T + 5,
+        "metadata": {"gate": "new", "ruleID": "r", "lcut": T + 1},
+    }
+
+    def match_of_new() -> str:
+        mapped = mapper.map(msgspec.json.decode(orjson.dumps(event), type=Event), bytes(16), 0, context)
+        return str(avro.EXPOSURE.decode(avro.unframe(mapped.value)[1])["config_match"])
+
+    assert match_of_new() == "unknown_config"
+    rule = {**V1["feature_gates"][0]["rules"][0], "id": "r"}
+    gate = {**V1["feature_gates"][0], "name": "new", "rules": [rule]}
+    later = specs.parse(orjson.dumps(V1 | {"time": T + 1, "feature_gates": [gate]}))
+    for record in records_of_push(history.project("p"), "p", later, T + 1):
+        history.put(record)
+    assert match_of_new() == "exact"
