@@ -74,6 +74,10 @@ class Settings(BaseSettings):
     spill_max_bytes: int = Field(SPILL_BYTES, ge=1, description="Bytes of events that are kept there at the most.")
 
     claims_window_ms: int = Field(CLAIMS_WINDOW_MS, ge=1000, description="How long a copy of an event is recognised.")
+    burst_guard: bool = Field(
+        True,
+        description="Stop a partition when 200 events in a row fail through us. false: they become dead letters.",
+    )
     worker_instance: str = Field("0", description="Slot of this worker; one fixed name each makes restarts fast.")
     enrich_off: list[Enrichment] = Field(
         [], description=f"Enrichments that the worker leaves out: {', '.join(Enrichment)} (docs/config.md)."

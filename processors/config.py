@@ -21,3 +21,5 @@ class WorkerConfig:
     enriching: Enriching = field(default_factory=Enriching)
     stall_s: float = WORKER_STALL_S
     """How long reading, delivery or a commit may stand still before the process ends."""
+    burst_guard: bool = True
+    """Whether a run of failures that point at us stops a partition, instead of making dead letters of all events."""

@@ -21,6 +21,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from processors.landing import batch, copies, dead_letters, fence, registry
 from processors.landing.batch import Rejected, Row
+from processors.landing.bursts import Bursts
 from processors.landing.fence import StaleError
 from processors.landing.gather import Gathered, Limits, gather
 from processors.landing.insert import Inserter
@@ -69,6 +70,7 @@ class LanderConfig:
     group: str = topics.LANDER_GROUP
     session_timeout_ms: int = 10_000
     """How soon the group gives this lander up when its heartbeats stop."""
+    burst_guard: bool = True
     instance: str = ""
     """A fixed name gives a restarted lander its partitions back at once; no two may have the same."""
 
@@ -105,6 +107,7 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._waiting_for = {"lander": "it has not been started"}
         self._assignments = 0
         self._settled = -1
+        self._bursts = Bursts()
         self._stopping = asyncio.Event()
         self._in_hand = asyncio.Lock()
         self._failure: asyncio.Future[BaseException] | None = None
@@ -268,6 +271,8 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 landed = await self._land_rows(self._tables[topic], found.rows, assignment)
                 rejected += landed.rejected
                 owners |= landed.owners
+        if self._config.burst_guard:
+            await self._hold_burst(gathered, rejected, assignment)
         if rejected:
             await self._keep(rejected)
         if owners:
@@ -332,6 +337,15 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             Rejected(record, Reason.UNKNOWN_SCHEMA, f"schema {schema_id} is known to nobody")
             for record, schema_id in unknown
         ]
+
+    async def _hold_burst(self, gathered: Gathered, rejected: list[Rejected], assignment: int) -> None:
+        """Stand still, red, where too much was refused through us: neither a dead letter nor a commit of the batch."""
+        if (why := self._bursts.judge(gathered, rejected)) is None:
+            return
+        self._waiting_for = {"burst_guard": why}
+        log.critical("lander_stopped", why=why)
+        while True:
+            await self._wait_holding(_RETRY_S, assignment)
 
     async def _keep(self, rejected: list[Rejected]) -> None:
         await dead_letters.publish(self._producer, rejected, time.time_ns() // 1_000_000)

@@ -17,6 +17,7 @@ import structlog
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
+from processors.burst_guard import BurstGuard, why_stopped
 from processors.claims import ClaimsIndex, encode_entry, entry_key
 from processors.claims_log import read_claims
 from processors.config import WorkerConfig
@@ -86,6 +87,9 @@ class Worker:
         self._publisher = Publisher(config.kafka, self._on_delivered, self._fail)
         self._bounds = LogBounds(config.kafka)
         self._indexes: dict[int, ClaimsIndex] = {}
+        self._bursts: dict[int, BurstGuard] = {}
+        self._halted: dict[int, str] = {}
+        """Partitions that the burst guard stopped, and why; nothing of them goes on in this process."""
         self._log = 0
         self._flight: Flight | None = None
         self._pending = 0
@@ -103,7 +107,7 @@ class Worker:
 
     def readiness(self) -> dict[str, str]:
         """Return what is not ready yet, and why; {} when chunks are being processed."""
-        return dict(self._waiting_for)
+        return self._waiting_for | {f"partition {number}": why for number, why in self._halted.items()}
 
     async def failed(self) -> BaseException:
         """Wait for an error that the process must end for; a restart recovers."""
@@ -205,6 +209,8 @@ class Worker:
             work["delivery to Kafka"] = (generation, dict(self._acknowledged), self._pending)
         committed = app.consumer._thread.committed
         for number, expected in self._recovery.expected.items():
+            if number in self._halted:
+                continue
             if self._room.is_set() and expected < ends.get(number, 0):
                 work[f"reading of {topics.EVENTS_RAW}/{number}"] = (generation, expected)
             acknowledged = self._acknowledged.get(number, 0)
@@ -277,7 +283,7 @@ class Worker:
         async for event in stream.noack().events():
             try:
                 await self._room.wait()
-                if not self._guard.is_current(event):
+                if not self._guard.is_current(event) or event.message.partition in self._halted:
                     continue
                 self._guard.admit(event)
                 self._process(event)
@@ -297,6 +303,8 @@ class Worker:
         headers = dict(message.headers or ())
         record = SourceRecord(self._log, partition, offset, append_ms, headers, message.value or b"")
         done = process(record, index, self._mapper, time.time_ns() // 1_000_000)
+        if self._config.burst_guard and self._is_burst(partition, done, headers):
+            return
         flight = self._current_flight()
         self._emit(flight, partition, done, self._carried(headers, append_ms))
         index.claim(offset, append_ms, done.claimed, done.firsts)
@@ -312,6 +320,20 @@ class Worker:
         if flight.records >= FLIGHT_RECORDS:
             self._launch(flight)
         self._count(done)
+
+    def _is_burst(self, partition: int, done: Processed, headers: dict[str, bytes]) -> bool:
+        """Stop the partition before a chunk with which too much of it has failed through us; nothing of it is sent."""
+        if chunk.REPLAY_HEADER in headers:
+            return False  # whoever replays sees what fails, and live events must not wait for that
+        guard = self._bursts.setdefault(partition, BurstGuard())
+        failures = ((letter.origin.index, letter.reason) for letter in done.dead if letter.origin is not None)
+        if not guard.take(done.events, failures):
+            return False
+        self._halted[partition] = why_stopped(partition, done.dead[-1].message)
+        assert self._app is not None
+        self._app.consumer.pause_partitions([faust.TopicPartition(topics.EVENTS_RAW, partition)])
+        log.critical("partition_stopped", partition=partition, why=self._halted[partition])
+        return True
 
     def _carried(self, headers: dict[str, bytes], append_ms: int) -> Headers:
         """Return the headers of a chunk that make the lander look for copies of its events which nobody claims."""

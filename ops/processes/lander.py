@@ -16,6 +16,7 @@ def landers_of(settings: Settings) -> tuple[Stage, ...]:
         store=settings.store,
         batch_rows=settings.lander_batch_rows,
         batch_ms=settings.lander_batch_ms,
+        burst_guard=settings.burst_guard,
     )
     dead_letters = DeadLetterLander(settings.kafka, settings.store, DeadLetterMetrics())
     configs = ConfigLander(settings.kafka, settings.store, ConfigLanderMetrics())

@@ -14,6 +14,7 @@ def compose(settings: Settings) -> lifecycle.Composition:
         kafka=settings.kafka,
         claims_window_ms=settings.claims_window_ms,
         instance=settings.worker_instance,
+        burst_guard=settings.burst_guard,
         enriching=Enriching(
             off=frozenset(settings.enrich_off),
             stale_after_ms=settings.stale_after_ms,
