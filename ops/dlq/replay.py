@@ -145,7 +145,8 @@ class Replay:
         Raises KafkaError, StoreError and httpx.TransportError; then it can be gone on with by its id.
         """
         resumed = self._record
-        async with Scan(self._kafka) as scan:
+        # At a rate, no more at once than a second's, so that what was sent is written down that often.
+        async with Scan(self._kafka, self._order.rate) as scan:
             await scan.find_ends()
             if resumed is None:
                 self._record = self._first_record(scan)

@@ -37,8 +37,10 @@ class Unreadable:
 class Scan:
     """One reader of all dead-letter topics. Use it as `async with`; raises KafkaError."""
 
-    def __init__(self, connection: KafkaConnection) -> None:
+    def __init__(self, connection: KafkaConnection, at_once: int = 0) -> None:
+        """`at_once`: how many letters are yielded together at the most; 0: as many as is quick."""
         self._connection = connection
+        self._at_once = min(at_once or _POLL_RECORDS, _POLL_RECORDS)
         self._consumer: Any = None
         self.partitions = 0
         self.ends: Ends = {}
@@ -75,7 +77,7 @@ class Scan:
     async def learn_newest(self) -> None:
         """Read everything once, to learn which events failed again. What no replay has touched is not decoded."""
         for topic in TOPICS:
-            async for records in self._read(topic):
+            async for records in self._read(topic, _POLL_RECORDS):
                 for record in records:
                     if may_have_failed_again(record.value):
                         place = Place(topic, record.partition, record.offset)
@@ -93,7 +95,7 @@ class Scan:
         """
         picked = Letters(self.newest)
         for topic in TOPICS:
-            async for records in self._read(topic):
+            async for records in self._read(topic, self._at_once):
                 found: list[Letter] = []
                 read_to: Ends = {}
                 for record in records:
@@ -108,7 +110,7 @@ class Scan:
                         found.append(letter)
                 yield found, read_to
 
-    async def _read(self, topic: str) -> AsyncIterator[list[Any]]:
+    async def _read(self, topic: str, at_once: int) -> AsyncIterator[list[Any]]:
         ends = {
             TopicPartition(topic, int(name.rpartition("/")[2])): end
             for name, end in self.ends.items()
@@ -123,7 +125,7 @@ class Scan:
         for tp in behind:
             consumer.seek(tp, begins[tp])
         while behind:
-            found = await consumer.getmany(*behind, timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
+            found = await consumer.getmany(*behind, timeout_ms=_POLL_MS, max_records=at_once)
             records = [record for tp, some in found.items() for record in some if record.offset < ends[tp]]
             if records:
                 yield records

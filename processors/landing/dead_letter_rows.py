@@ -3,6 +3,7 @@
 What is shown is masked here, because everybody who may ask in SQL sees the table.
 """
 
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
@@ -92,5 +93,5 @@ def _unreadable(record: Any, message: str) -> dict[str, Any]:
 
 def _moment(ms: int) -> str:
     """Return a time as the store reads it into a DateTime64; what no clock can have said is an end of what it holds."""
-    ms = min(max(ms, 0), STORE_MAX_MS)
-    return f"{ms // 1000}.{ms % 1000:03d}"
+    seconds, rest_ms = divmod(min(max(ms, 0), STORE_MAX_MS), 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{rest_ms:03d}"
