@@ -48,9 +48,9 @@ format: install ## Put the source into its form
 bench: install $(VENV)/.prepared ## Measure CPU an event, throughput and latency through the whole stack
 	$(BIN)/python -m bench $(ARGS)
 
-ROUNDS ?= 10
-soak: install parts $(VENV)/.prepared ## Run the tests on real parts again and again, until one fails: make soak ROUNDS=10
-	@for round in $$(seq $(ROUNDS)); do echo "round $$round of $(ROUNDS)"; $(BIN)/pytest -q tests/integration $(ARGS) || exit; done
+MINUTES ?= 20
+soak: install $(VENV)/.prepared ## Kill everything again and again, and write docs/soak.md: make soak MINUTES=20 SEED=7; FULL=1 takes hours
+	@PYTHONPATH=tests $(BIN)/python -m crash.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(FULL),--full)
 
 lock: install ## Compile requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --all-extras --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 pyproject.toml --output-file requirements.lock

@@ -1,0 +1,107 @@
+"""The checker is proven by mutants: pipelines that are wrong in one place, each of which must turn it red."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from crash import evidence
+from crash.checker import Verdict
+from crash.fleet import PATIENCE_S
+from crash.storm import Stage
+from support.waiting import until
+
+from ops.kafka import admin_client
+from schemas.crash_points import CrashPoint
+from schemas.kafka import KafkaConnection
+from schemas.topics import DLQ_WORKER, TOPICS
+
+_PER_SECOND = 1_500
+_BETWEEN = 1_500
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One wrong process: where it dies, how often besides, and which verdict must find it."""
+
+    module: str
+    member: str
+    found_as: str
+    crashes: Sequence[tuple[CrashPoint, int]] = ()
+    kills: int = 0
+    refuse_dead_letters: bool = False
+
+
+MUTANTS: Final = (
+    Mutant("boolean_marker", "worker", "lost", ((CrashPoint.WORKER_CLAIM_DURABLE, 5),)),
+    Mutant("answer_before_ack", "gateway", "lost", ((CrashPoint.GATEWAY_BEFORE_APPEND, 9),)),
+    Mutant("ack_before_delivery", "worker", "lost", ((CrashPoint.WORKER_BEFORE_SEND, 200),)),
+    Mutant("swallowed_dead_letter", "worker", "lost", refuse_dead_letters=True),
+    Mutant("stock_faust", "worker", "lost", kills=5),
+    Mutant("commit_before_insert", "store", "lost", [(CrashPoint.LANDER_BEFORE_INSERT, n) for n in (4, 5, 6)]),
+    Mutant("no_read_back", "store", "doubled", [(CrashPoint.LANDER_BEFORE_COMMIT, n) for n in (3, 4)]),
+    # Leaves a setting of the tables behind, so it comes last.
+    Mutant(
+        "token_only", "store", "doubled", ((CrashPoint.LANDER_BEFORE_COMMIT, 3), (CrashPoint.LANDER_AFTER_INSERT, 2))
+    ),
+)
+BY_NAME: Final = {mutant.module: mutant for mutant in MUTANTS}
+
+
+async def verdict_on(stage: Stage, mutant: Mutant, seed: int) -> Verdict:
+    """Let a mutant take its member's place for one workload, kill it as it deserves, and judge."""
+    fleet = stage.fleet
+    workload = await stage.workload(f"mutant{mutant.module.replace('_', '')}", seed)
+    traffic = stage.traffic(workload, _PER_SECOND)
+    fleet.retire(mutant.member)
+    fleet.become(mutant.member, mutant.module)
+    member = fleet.members[mutant.member]
+    member.crashes = list(mutant.crashes)
+    fleet.start(mutant.member)
+    traffic.start()
+    try:
+        async with _dead_letters_refused(fleet.kafka) if mutant.refuse_dead_letters else _nothing():
+            await until(lambda: not member.crashes, PATIENCE_S, f"{mutant.module} does not get where it is to die")
+            await fleet.ready(mutant.member)
+            for _ in range(mutant.kills):
+                fleet.kill(mutant.member)
+                await fleet.ready(mutant.member)
+                await _more(traffic.workload, _BETWEEN)
+            await traffic.end()
+            await evidence.settle(fleet)
+    finally:
+        await traffic.stop()
+        fleet.retire(mutant.member)
+        fleet.become(mutant.member, "")
+        fleet.start(mutant.member)
+    await fleet.ready(mutant.member)
+    return await stage.verdict(workload.run)
+
+
+async def _more(workload: object, events: int) -> None:
+    goal = workload.planned + events  # type: ignore[attr-defined]
+    await until(lambda: workload.planned >= goal, PATIENCE_S, "nothing is sent")  # type: ignore[attr-defined]
+
+
+@asynccontextmanager
+async def _nothing() -> AsyncIterator[None]:
+    await asyncio.sleep(0)
+    yield
+
+
+@asynccontextmanager
+async def _dead_letters_refused(connection: KafkaConnection) -> AsyncIterator[None]:
+    """Let the broker refuse every dead letter of a worker for a while, as one whose disk or quota is at its end."""
+    [usual] = [topic.settings for topic in TOPICS if topic.name == DLQ_WORKER]
+    await _configure(connection, {**usual, "max.message.bytes": "100"})
+    try:
+        yield
+    finally:
+        await _configure(connection, usual)
+
+
+async def _configure(connection: KafkaConnection, settings: dict[str, str]) -> None:
+    async with admin_client(connection) as admin:
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, DLQ_WORKER, settings)])
