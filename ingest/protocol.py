@@ -83,7 +83,8 @@ class GatewayProtocol(HttpToolsProtocol):
     a head of more than `HEADER_BLOCK_BYTES` is answered 431; a connection on which nothing happens
     is closed after `IDLE_KEEP_ALIVE_S`, the first request or a later one awaited, and earlier where
     there are more than `CONNECTIONS`. Of a request that is answered already the rest is read and
-    forgotten, `WIRE_BODY_BYTES` of it at the most. A client that says it will send no more gets its answer.
+    forgotten, `WIRE_BODY_BYTES` of it at the most. Who takes no byte of an answer for `UNFINISHED_REQUEST_S`
+    is cut off. A client that says it will send no more gets its answer.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -103,6 +104,8 @@ class GatewayProtocol(HttpToolsProtocol):
         self._is_last = False
         self._watch: asyncio.TimerHandle | None = None
         self._drain: asyncio.TimerHandle | None = None
+        self._abort: asyncio.TimerHandle | None = None
+        self._unsent_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to watch the connection."""
@@ -114,7 +117,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop to watch the connection."""
-        for timer in (self._watch, self._drain):
+        for timer in (self._watch, self._drain, self._abort):
             if timer is not None:
                 timer.cancel()
         if self._hold is not None:
@@ -233,7 +236,7 @@ class GatewayProtocol(HttpToolsProtocol):
         elif self.cycle.response_complete:
             self._forgotten_bytes += len(body)
             if self._forgotten_bytes > WIRE_BODY_BYTES:
-                self.transport.close()
+                self._close()
         else:
             super().on_body(body)
 
@@ -329,7 +332,7 @@ class GatewayProtocol(HttpToolsProtocol):
         headers = [*self.server_state.default_headers, *headers_of(answer, request)]
         self.transport.write(_render(answer, headers, keep_alive=cycle.keep_alive))
         if not cycle.keep_alive:
-            self.transport.close()
+            self._close()
         self.on_response_complete()
 
     def _refuse(self, refusal: Refusal) -> None:
@@ -350,7 +353,7 @@ class GatewayProtocol(HttpToolsProtocol):
                 (b"content-length", b"%d" % len(answer.content)),
             ]
             self.transport.write(_render(answer, headers, keep_alive=False))
-            self.transport.close()
+            self._close()
 
     def _make_room(self) -> None:
         """Close those that have been idle longest, some at once: to find them, all have to be looked at."""
@@ -362,7 +365,7 @@ class GatewayProtocol(HttpToolsProtocol):
         if not idle:
             self._refuse(Refusal(Reason.OVERLOADED, "there are as many connections as there may be; try again"))
         for one in heapq.nsmallest(max(1, most_connections() // 100), idle, key=lambda one: one._heard_s):
-            one.transport.close()
+            one._close()
 
     def _check(self) -> None:
         now_s = self.loop.time()
@@ -370,20 +373,31 @@ class GatewayProtocol(HttpToolsProtocol):
             due_s = self._began_s + UNFINISHED_REQUEST_S
             if due_s <= now_s:
                 if not self._in_head and not self._is_answering():
-                    self.transport.close()  # it was answered before it came whole
+                    self._close()  # it was answered before it came whole
                     return
                 message = f"the request did not arrive whole within {UNFINISHED_REQUEST_S} s"
                 self._refuse(Refusal(Reason.UNFINISHED_REQUEST, message))
                 return
         elif self._is_answering():
+            unsent_bytes = self.transport.get_write_buffer_size()
+            if unsent_bytes and unsent_bytes == self._unsent_bytes:
+                self.transport.abort()  # it waits for a client that takes no byte of an earlier answer
+                return
+            self._unsent_bytes = unsent_bytes
             due_s = now_s + UNFINISHED_REQUEST_S
         else:
             due_s = self._heard_s + IDLE_KEEP_ALIVE_S
             if due_s <= now_s:
-                self.transport.close()
+                self._close()
                 return
         # A request may begin at any moment, and then its time counts.
         self._watch = self.loop.call_at(min(due_s, now_s + UNFINISHED_REQUEST_S), self._check)
+
+    def _close(self) -> None:
+        """Close when the client has taken what was written for it; if it does not, cut the connection."""
+        if self.transport.get_write_buffer_size():
+            self._abort = self.loop.call_later(UNFINISHED_REQUEST_S, self.transport.abort)
+        self.transport.close()
 
     def _is_answering(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle

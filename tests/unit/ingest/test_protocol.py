@@ -5,6 +5,7 @@ import gzip
 import json
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 
 import pytest
 from support.clocks import ShiftedClock
@@ -23,6 +24,7 @@ EVENT = b'{"eventName":"purchase","user":{"userID":"u-1"},"time":1767225600000}'
 BROKEN = b'{"eventName":"\\ud800"}'
 BODY = b'{"events":[' + EVENT + b"]}"
 PATIENCE_S = 60.0
+SPECS = Path(__file__).parents[2].joinpath("data", "specs.json").read_bytes()
 
 
 class Client:
@@ -567,3 +569,17 @@ async def test_what_does_not_come_whole_while_a_gateway_stops_is_told_to_come_ag
     assert await client.is_closed()
     await stopping
     assert server.gateway.log.events() == []
+
+
+@pytest.mark.parametrize("asked", [1, 3])
+async def test_who_asks_and_never_reads_is_cut_off(server: Server, asked: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest.protocol, "UNFINISHED_REQUEST_S", 0.2)
+    monkeypatch.setattr(ingest.protocol, "IDLE_KEEP_ALIVE_S", 0.2)
+    large = {**json.loads(SPECS), "padding": "x" * 12_000_000}
+    server.gateway.push(json.dumps(large).encode())
+    client = await server.connect()
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    ask = f"GET /v1/download_config_specs HTTP/1.1\r\nhost: gateway\r\nstatsig-api-key: {SECRET}\r\n\r\n"
+    await client.send(ask.encode() * asked)
+    await until(lambda: any(one.cycle for one in server.http._server.server_state.connections))
+    await until(lambda: not server.http._server.server_state.connections)
