@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from processors.enrich import secondary
 from processors.enrich.catalog import Enriching
 from processors.enrich.decide import Decider, Decision, NamelessError
 from processors.event_time import EventTime, InvalidTimeError, judge
@@ -16,6 +17,7 @@ from processors.unit import Ids, ids_of, unit_of
 from schemas import avro
 from schemas.chunk import RequestPart
 from schemas.config_history import ConfigHistory
+from schemas.ids import secondary_id
 from schemas.limits import RECORD_BYTES
 from schemas.reasons import Reason
 from schemas.specs import Section
@@ -45,11 +47,12 @@ class Rejected(Exception):  # noqa: N818 - an outcome, not an error of ours
 
 
 class Mapped(msgspec.Struct, frozen=True, gc=False):
-    """An event as it goes on: topic, key (the unit id) and framed Avro value."""
+    """An event as it goes on: topic, key (the unit id) and framed Avro value; `parts` are its secondary exposures."""
 
     topic: str
     key: bytes
     value: bytes
+    parts: tuple["Mapped", ...] = ()
 
 
 class RequestContext:
@@ -106,6 +109,7 @@ class EventMapper:
         raw_user, raw_metadata = bytes(event.user), bytes(event.metadata)
         user = _user_of(raw_user)
         ids = ids_of(user, context.stable_id)
+        parts: tuple[Mapped, ...] = ()
         section = _EXPOSURE_OF.get(name)
         if section is None:
             topic, frame = CUSTOM_EVENTS, avro.CUSTOM_EVENT.frame
@@ -116,6 +120,8 @@ class EventMapper:
             decision = self._decision(context, section, raw_metadata, time.corrected_ms)
             unit = unit_of(ids, decision.id_type)
             own_columns = (_NO_PARENT, self.decider.columns(decision, ids, event_id))
+            if len(event.secondaryExposures) > secondary.NOTHING_BYTES and self.decider.expands:
+                parts = self._parts(event, event_id, index, context, raw_metadata, time, user, ids)
         columns = _common(event, raw_user, raw_metadata, time, user, ids, unit)
         # Joined once: each concatenation on the way would copy the whole record.
         value = b"".join((frame, event_id, avro.varint(index), b"\x00", context.block, *columns, *own_columns))
@@ -123,7 +129,29 @@ class EventMapper:
         if len(key) + len(value) > RECORD_BYTES:
             message = f"its record has {len(key) + len(value)} bytes, since it repeats ids; the limit is {RECORD_BYTES}"
             raise Rejected(Reason.EVENT_TOO_LARGE, message)
-        return Mapped(topic, key, value)
+        return Mapped(topic, key, value, parts)
+
+    def _parts(
+        self, event: Event, event_id: bytes, index: int, context: RequestContext, raw_metadata: bytes,
+        time: EventTime, user: User, ids: Ids,
+    ) -> tuple[Mapped, ...]:  # fmt: skip
+        """Return the secondary exposures; the user's JSON stands in the parent only."""
+        listed = secondary.read(bytes(event.secondaryExposures), _exposure_of(raw_metadata))
+        parts = []
+        for part, (own_metadata, shown) in enumerate(listed.shown, 1):
+            part_id = secondary_id(event_id, part)
+            decision = self.decider.decision(context.part.project, "gate", shown, len(raw_metadata), time.corrected_ms)
+            unit = unit_of(ids, decision.id_type)
+            columns = _common(event, b"", own_metadata, time, user, ids, unit)
+            place = avro.varint(index) + avro.varint(part)
+            own = (event_id, self.decider.columns(decision, ids, part_id))
+            value = b"".join((avro.EXPOSURE.frame, part_id, place, context.block, *columns, *own))
+            key = unit[1].encode("utf-8", "replace")
+            # Its ids are the parent's, which is refused where they make a record too large.
+            if len(key) + len(value) <= RECORD_BYTES:
+                parts.append(Mapped(EXPOSURES, key, value))
+        self.decider.expanded(listed)
+        return tuple(parts)
 
     def _decision(self, context: RequestContext, section: Section, raw_metadata: bytes, moment_ms: int) -> Decision:
         shown = _exposure_of(raw_metadata)

@@ -1,5 +1,6 @@
 """What goes into the processing of a record of `events.raw`, and what comes out of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -27,12 +28,14 @@ class SourceRecord(NamedTuple):
 
 @dataclass(slots=True)
 class Processed:
-    """Outcome of one record: `events` = len(emitted) + duplicates + len(dead)."""
+    """Outcome of one record: `events` = len(emitted) - parts + duplicates + len(dead)."""
 
     events: int = 0
     duplicates: int = 0
     emitted: list[tuple[Mapped, bytes]] = field(default_factory=list)
-    """Records that go on, each with its packed origin."""
+    """Records that go on, each with its packed origin; an event's secondary exposures behind it."""
+    parts: int = 0
+    """How many of them are secondary exposures."""
     dead: list[DeadLetter] = field(default_factory=list)
     claimed: list[bytes] = field(default_factory=list)
     firsts: list[bytes] = field(default_factory=list)
@@ -50,6 +53,13 @@ class Read(msgspec.Struct, gc=False):
     event_id: bytes
     occurrence: int
     context: RequestContext
+
+
+def emit_parts(done: Processed, parts: Sequence[Mapped], parent: bytes) -> None:
+    """Send the secondary exposures of the event at the packed origin `parent` on, behind it."""
+    origin = Origin.unpack(parent)
+    done.emitted += [(one, origin._replace(part=part).pack()) for part, one in enumerate(parts, 1)]
+    done.parts += len(parts)
 
 
 def dead_letter_of(item: Read, origin: Origin, record: SourceRecord, rejected: Rejected, now_ms: int) -> DeadLetter:

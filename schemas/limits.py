@@ -37,6 +37,9 @@ EVENT_BYTES: Final = 256 * KIB
 METADATA_KEYS: Final = 256
 """Keys of one event's `metadata` object; above: dead letter (`too_many_metadata_keys`)."""
 
+SECONDARY_EXPOSURES: Final = 100
+"""Secondary exposures of one event that become rows; those beyond are counted. 256 KiB could list 20,000."""
+
 EVENT_DEPTH: Final = 32
 """Nesting of arrays and objects in one event, the event itself being 1; above: dead letter."""
 

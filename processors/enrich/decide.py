@@ -12,6 +12,7 @@ from typing import Final
 from processors.enrich.audit_assignment import MATCH, MISMATCH, Audit, Plans, Skipped, audit_of
 from processors.enrich.catalog import Enriching, Enrichment
 from processors.enrich.match_config import EVER_MS, Matched, Stamp, match
+from processors.enrich.secondary import Secondaries
 from processors.event_time import clamp
 from processors.unit import Ids
 from schemas import avro
@@ -73,7 +74,9 @@ class Decider:
         self._decisions: dict[tuple[str, str, ExposureMetadata], Decision] = {}
         self._plans = Plans()
         self._revision = -1
+        self.expands = self._enriching.has(Enrichment.SECONDARY_EXPOSURES)
         self._matches: Counter[str] = Counter()
+        self._secondaries: Counter[str] = Counter()
         self._assignments: Counter[str] = Counter()
 
     @property
@@ -127,11 +130,18 @@ class Decider:
         self._assignments[MISMATCH] += 1
         return decision.mismatched(expected)
 
+    def expanded(self, secondaries: Secondaries) -> None:
+        """Count the secondary exposures of one event."""
+        self._secondaries["expanded"] += len(secondaries.shown)
+        if secondaries.left_out:
+            self._secondaries["left_out"] += secondaries.left_out
+
     def report(self, count: Callable[[str, str, int], None]) -> None:
         """Hand over what was counted since the last time: enrichment, outcome, number."""
         for enrichment, counts in (
             (Enrichment.CONFIG_MATCH, self._matches),
             (Enrichment.ASSIGNMENT_AUDIT, self._assignments),
+            (Enrichment.SECONDARY_EXPOSURES, self._secondaries),
         ):
             for outcome, number in counts.items():
                 count(enrichment.value, outcome, number)

@@ -133,7 +133,7 @@ def push(history: ConfigHistory, document: dict[str, Any]) -> None:
 
 
 def of_users(rows: list[Row]) -> list[Row]:
-    return [row for row in rows if row["unit_id"].startswith("v")]
+    return [row for row in rows if row["unit_id"].startswith("v") and not row["origin_part"]]
 
 
 def newest_at(row: Row) -> int:
@@ -163,6 +163,16 @@ async def test_ten_thousand_decisions_of_four_sdks_are_computed_again_and_agree(
     outcomes = Counter(row["assignment"] for name in WELL for row in of_users(ran.rows[name]))
     assert outcomes["match"] >= 10_000
     assert set(outcomes) == {"match", "skipped:condition"}
+
+
+@pytest.mark.parametrize("name", WELL)
+async def test_gates_and_holdouts_on_the_way_are_rows_that_agree_too(ran: Ran, name: str):
+    rows = [row for row in ran.rows[name] if row["origin_part"] and row["unit_id"].startswith("v")]
+    primary = {row["event_id_bytes"] for row in ran.rows[name] if not row["origin_part"]}
+    assert {"holdout", "half"} <= {row["name"] for row in rows}
+    assert {row["parent_event_id_bytes"] for row in rows} <= primary
+    assert {(row["config_match"], row["assignment"]) for row in rows} == {("exact", "match")}
+    assert {row["config_version"] for row in rows} == {str(version) for version in ran.documents}
 
 
 async def test_arms_are_named_as_the_specs_name_them(ran: Ran):
