@@ -11,10 +11,13 @@ so any two workers that have the same entries below a record decide the same.
 
 import struct
 import zlib
+from array import array
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+from processors.id_table import NOBODY, IdTable
 from schemas.ids import EVENT_ID_BYTES
 from schemas.origin import PACKED_BYTES, Origin
 
@@ -26,6 +29,9 @@ _OF_REPLAY: Final = 2
 
 TOMBSTONE_MARGIN_MS: Final = 3600 * 1000
 """How much longer than the window an entry is kept: a broker's clock may step back."""
+
+_EMPTY_PLACES: Final = 1_000
+"""Places of forgotten records that may stand empty; beyond, they go when they are the larger half."""
 
 UNSETTLED_RECORDS: Final = 10_000
 """Records of a partition that may be read again after a kill: more than are read in some seconds."""
@@ -80,26 +86,44 @@ def decode_entry(key: bytes, value: bytes) -> Entry:
 
 
 class ClaimsIndex:
-    """The owners of the ids of one partition, exact, for `window_ms` of broker time."""
+    """The owners of the ids of one partition, exact, for `window_ms` of broker time.
+
+    What a record claims is kept once, as it stands in the changelog (16 bytes an id), and the table
+    beside it tells which record to look into. Records are numbered as they come.
+    """
 
     def __init__(self, window_ms: int, unsettled: int = UNSETTLED_RECORDS) -> None:
         """`unsettled` is how many of the newest records may come again; entries that they meet are kept."""
         self._window_ms = window_ms
         self._newest_ms: deque[int] = deque(maxlen=unsettled)
-        self._owner: dict[bytes, int] = {}
-        self._entries: dict[int, Entry] = {}
-        self._in_order: deque[Entry] = deque()
+        self._table = IdTable(self._claims)
+        self._base = 0
+        """Number minus this is a record's place in the three below."""
+        self._first = 0
+        """Number of the first record that is not forgotten; places before it are empty for a while."""
+        self._ids: list[bytes] = []
+        self._offsets = array("q")
+        self._appends_ms = array("q")
+        self._unowned: Sequence[bytes] | None = None
+        """Ids of which `copies` has just seen that nobody owns them."""
+        self._late: dict[int, int] = {}
+        """Numbers of records that came behind a later one, by offset: their places hold a neighbour's offset."""
+        self._late_offsets: dict[int, int] = {}
+        self._replays: dict[int, bytes] = {}
+        """First origins that the record of a replay names, by its number."""
         self._firsts: dict[bytes, bytes] = {}
         """Of ids that a replay's record owns: the origin that it names."""
 
     def __len__(self) -> int:
-        return len(self._owner)
+        return len(self._table)
 
     @classmethod
     def rebuild(cls, entries: Iterable[Entry], window_ms: int, unsettled: int = UNSETTLED_RECORDS) -> "ClaimsIndex":
         """Build the index from entries in any order; they are applied in record order."""
+        in_order = sorted(entries)
         index = cls(window_ms, unsettled)
-        for entry in sorted(entries):
+        index._table = IdTable(index._claims, sum(len(entry.ids) for entry in in_order) // EVENT_ID_BYTES)
+        for entry in in_order:
             index._claim(entry, _split(entry.ids))
         return index
 
@@ -109,14 +133,15 @@ class ClaimsIndex:
         An id that nobody owns, or that this very record owns, goes on; one that is repeated inside
         the record, or that another record owns and has not outlived, is a copy.
         """
-        different = set(ids)
-        if len(different) == len(ids) and self._owner.keys().isdisjoint(different):
+        if self._table.owns_none(ids) and len(set(ids)) == len(ids):
+            self._unowned = ids
             return {}
         found = {}
         seen: set[bytes] = set()
         for place, event_id in enumerate(ids):
-            owner = self._owner.get(event_id)
-            if owner is not None and owner != offset and self._holds(owner, append_ms):
+            number = self._table.get(event_id)
+            owner = self._offset(number) if number != NOBODY else offset
+            if owner != offset and self._holds(number, append_ms):
                 found[place] = owner
             elif event_id in seen:
                 found[place] = offset
@@ -135,9 +160,10 @@ class ClaimsIndex:
         found = {}
         seen: dict[bytes, bytes] = {}
         for place, (event_id, first) in enumerate(zip(ids, firsts, strict=True)):
-            owner = self._owner.get(event_id)
-            if owner is not None and self._holds(owner, append_ms):
-                if self._entries[owner].firsts:
+            number = self._table.get(event_id)
+            if number != NOBODY and self._holds(number, append_ms):
+                owner = self._offset(number)
+                if number in self._replays:
                     is_own = self._firsts[event_id] == first
                 else:
                     is_own = Origin.unpack(first)[:3] == (log, partition, owner)
@@ -149,7 +175,10 @@ class ClaimsIndex:
 
     def claimed_by(self, owner: int) -> bytes:
         """Return the ids that the record at `owner` claims, packed in its order. Raises KeyError."""
-        return self._entries[owner].ids
+        number = self._number(owner)
+        if number == NOBODY:
+            raise KeyError(owner)
+        return self._ids[number - self._base]
 
     def claim(self, offset: int, append_ms: int, ids: Sequence[bytes], firsts: Sequence[bytes] = ()) -> None:
         """Make the record at `offset` the owner of `ids`, which `copies` let through; `firsts` of a replay's."""
@@ -166,37 +195,92 @@ class ClaimsIndex:
             return []
         horizon = min(append_ms, newest[0]) - self._window_ms - TOMBSTONE_MARGIN_MS
         gone = []
-        while self._in_order and self._in_order[0].append_ms < horizon:
-            entry = self._in_order.popleft()
-            for event_id in _split(entry.ids):
-                if self._owner.get(event_id) == entry.offset:
-                    del self._owner[event_id]
-                    self._firsts.pop(event_id, None)
-            self._entries.pop(entry.offset, None)
-            gone.append(entry.offset)
+        while (place := self._first - self._base) < len(self._ids) and self._appends_ms[place] < horizon:
+            gone.append(self._forget_first(place))
+        if gone and _EMPTY_PLACES < place > len(self._ids) // 2:
+            del self._ids[:place], self._offsets[:place], self._appends_ms[:place]
+            self._base = self._first
         return gone
 
-    def _holds(self, owner: int, append_ms: int) -> bool:
-        return append_ms - self._entries[owner].append_ms <= self._window_ms
+    def _forget_first(self, place: int) -> int:
+        number = self._first
+        for event_id in _split(self._ids[place]):
+            if self._table.get(event_id) == number:
+                self._table.remove(event_id)
+                self._firsts.pop(event_id, None)
+        offset = self._offset(number)
+        self._replays.pop(number, None)
+        if self._late_offsets.pop(number, None) is not None:
+            del self._late[offset]
+        self._ids[place] = b""
+        self._first += 1
+        return offset
+
+    def _claims(self, number: int, event_id: bytes) -> bool:
+        ids = self._ids[number - self._base]
+        at = ids.find(event_id)
+        while at % EVENT_ID_BYTES and at >= 0:
+            at = ids.find(event_id, at + 1)
+        return at >= 0
+
+    def _offset(self, number: int) -> int:
+        late = self._late_offsets
+        return late[number] if number in late else self._offsets[number - self._base]
+
+    def _number(self, offset: int) -> int:
+        """Return the number of the record at `offset`, or NOBODY. Offsets stand in order but for late ones."""
+        offsets = self._offsets
+        if not offsets or offset > offsets[-1]:
+            return NOBODY
+        if offset in self._late:
+            return self._late[offset]
+        place = bisect_left(offsets, offset, self._first - self._base)
+        return place + self._base if place < len(offsets) and offsets[place] == offset else NOBODY
+
+    def _holds(self, number: int, append_ms: int) -> bool:
+        return append_ms - self._appends_ms[number - self._base] <= self._window_ms
 
     def _claim(self, entry: Entry, ids: Sequence[bytes]) -> None:
-        owners = self._owner
-        known = entry.offset in self._entries
-        self._entries[entry.offset] = entry
-        for event_id in ids:
-            owner = owners.get(event_id)
-            if owner is None or not self._holds(owner, entry.append_ms):
-                owners[event_id] = entry.offset
+        number = self._number(entry.offset)
+        if number == NOBODY:
+            number = self._append(entry)
+        else:
+            self._ids[number - self._base] = entry.ids
+            self._appends_ms[number - self._base] = entry.append_ms
+        self._own(ids, number, entry.append_ms)
         if entry.firsts:
-            self._name_firsts(entry, ids)
-        if not known:
-            self._in_order.append(entry)
-            self._newest_ms.append(entry.append_ms)
+            self._replays[number] = entry.firsts
+            self._name_firsts(entry, number, ids)
 
-    def _name_firsts(self, entry: Entry, ids: Sequence[bytes]) -> None:
+    def _own(self, ids: Sequence[bytes], number: int, append_ms: int) -> None:
+        table = self._table
+        unowned, self._unowned = self._unowned, None
+        if ids is unowned or (table.owns_none(ids) and len(set(ids)) == len(ids)):
+            return table.put(ids, number)
+        for event_id in ids:
+            owner = table.get(event_id)
+            if owner == NOBODY:
+                table.put([event_id], number)
+            elif owner != number and not self._holds(owner, append_ms):
+                table.replace(event_id, number)
+        return None
+
+    def _append(self, entry: Entry) -> int:
+        number = self._base + len(self._ids)
+        last = self._offsets[-1] if self._offsets else entry.offset
+        if entry.offset < last:
+            self._late[entry.offset] = number
+            self._late_offsets[number] = entry.offset
+        self._ids.append(entry.ids)
+        self._offsets.append(max(last, entry.offset))
+        self._appends_ms.append(entry.append_ms)
+        self._newest_ms.append(entry.append_ms)
+        return number
+
+    def _name_firsts(self, entry: Entry, number: int, ids: Sequence[bytes]) -> None:
         """Remember the origin of each id that a replay's entry owns now. Whose owner is no replay needs none."""
         for place, event_id in enumerate(ids):
-            if self._owner[event_id] == entry.offset:
+            if self._table.get(event_id) == number:
                 self._firsts[event_id] = entry.firsts[place * PACKED_BYTES : (place + 1) * PACKED_BYTES]
 
 

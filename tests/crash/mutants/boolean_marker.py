@@ -7,6 +7,7 @@ from typing import Any
 from ops.processes.__main__ import main
 from processors import process_chunk
 from processors.claims import ClaimsIndex
+from processors.id_table import NOBODY
 
 _outcomes = process_chunk.outcomes
 
@@ -15,8 +16,9 @@ def copies(self: ClaimsIndex, offset: int, _append_ms: int, ids: Sequence[bytes]
     found: dict[int, int] = {}
     seen: set[bytes] = set()
     for place, event_id in enumerate(ids):
-        if event_id in self._owner or event_id in seen:
-            found[place] = self._owner.get(event_id, offset)
+        number = self._table.get(event_id)
+        if number != NOBODY or event_id in seen:
+            found[place] = self._offset(number) if number != NOBODY else offset
         seen.add(event_id)
     return found
 

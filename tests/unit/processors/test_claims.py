@@ -91,6 +91,31 @@ def test_what_may_be_read_again_is_known_after_a_restart():
     assert index.expire(2 * LONGEST_MS) == [0, 1]
 
 
+def test_a_record_that_comes_behind_a_later_one_owns_its_ids_all_the_same():
+    """Whoever reads a partition again may meet claims of later records, and none of its own."""
+    index = ClaimsIndex(WINDOW_MS, unsettled=1)
+    take(index, 9, 9, [event_id(9)])
+    assert take(index, 5, 5, [event_id(5), event_id(9)]) == [True, False]
+    assert take(index, 6, 6, [event_id(5), event_id(6)]) == [False, True]
+    assert take(index, 5, 5, [event_id(5), event_id(9)]) == [True, False]
+    assert index.copies(10, 10, [event_id(5), event_id(6), event_id(9)]) == {0: 5, 1: 6, 2: 9}
+    assert [index.claimed_by(owner) for owner in (9, 5, 6)] == [event_id(9), event_id(5), event_id(6)]
+    take(index, 11, LONGEST_MS + 10, [])
+    assert sorted(index.expire(LONGEST_MS + 10)) == [5, 6, 9]
+    assert len(index) == 0
+
+
+def test_places_of_many_expired_records_are_given_back():
+    index = ClaimsIndex(WINDOW_MS, unsettled=1)
+    for offset in range(5_000):
+        take(index, offset, offset * 10_000, [event_id(offset)])
+        index.expire(offset * 10_000)
+    assert len(index._ids) < 4_000
+    assert index.claimed_by(4_999) == event_id(4_999)
+    with pytest.raises(KeyError):
+        index.claimed_by(0)
+
+
 def test_an_entry_comes_back_as_it_was_written():
     ids = [event_id(n) for n in range(3)]
     entry = decode_entry(entry_key(7, 2**40), encode_entry(1_763_740_000_000, ids))

@@ -1,0 +1,52 @@
+"""The table of owners against a dict, whatever is put, replaced and removed."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from processors.id_table import NOBODY, IdTable
+
+steps = st.lists(st.tuples(st.sampled_from(["put", "replace", "remove"]), st.integers(0, 60)), max_size=300)
+
+
+def event_id(number: int) -> bytes:
+    # Few prefixes, so that keys meet; whose id it is tells the claim.
+    return (number % 7).to_bytes(6, "big") + number.to_bytes(10, "big")
+
+
+@settings(max_examples=100)
+@given(steps, st.integers(0, 200))
+def test_it_answers_as_a_dict_does(todo: list[tuple[str, int]], expected: int):
+    truth: dict[bytes, int] = {}
+    holders: dict[int, bytes] = {}
+    table = IdTable(lambda number, asked: holders[number] == asked, expected)
+    for number, (what, which) in enumerate(todo):
+        subject = event_id(which)
+        holders[number] = subject
+        if subject not in truth and what == "put":
+            table.put([subject], number)
+            truth[subject] = number
+        elif subject in truth and what == "replace":
+            table.replace(subject, number)
+            truth[subject] = number
+        elif subject in truth and what == "remove":
+            table.remove(subject)
+            del truth[subject]
+    assert {event_id(which): table.get(event_id(which)) for which in range(61)} == {
+        event_id(which): truth.get(event_id(which), NOBODY) for which in range(61)
+    }
+    assert len(table) == len(truth)
+    for which in range(61):
+        if table.owns_none([event_id(which)]):
+            assert event_id(which) not in truth
+
+
+@pytest.mark.parametrize("expected", [0, 1, 16, 17, 5_000])
+def test_it_grows_by_itself_and_finds_everything(expected: int):
+    ids = [number.to_bytes(16, "little") for number in range(5_000)]
+    table = IdTable(lambda number, asked: ids[number] == asked, expected)
+    for number, one in enumerate(ids):
+        assert table.owns_none([one])
+        table.put([one], number)
+    assert [table.get(one) for one in ids] == list(range(5_000))
+    assert len(table) == 5_000
