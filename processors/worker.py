@@ -331,7 +331,7 @@ class Worker:
             return False
         self._halted[partition] = why_stopped(partition, done.dead[-1].message)
         assert self._app is not None
-        self._app.consumer.pause_partitions([faust.TopicPartition(topics.EVENTS_RAW, partition)])
+        self._app.consumer.pause_partitions([TP(topics.EVENTS_RAW, partition)])
         log.critical("partition_stopped", partition=partition, why=self._halted[partition])
         return True
 
