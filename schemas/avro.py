@@ -45,10 +45,15 @@ def _meaning(schema: object) -> bytes:
 
 
 class RecordSchema:
-    """One Avro record type: its JSON, its id, and encoding by block or whole."""
+    """One Avro record type: its JSON, its id, and encoding by block or whole.
 
-    def __init__(self, schema: Json) -> None:
+    `earlier` are the versions that were written before this one. All of them can be read for good
+    (Avro's BACKWARD_TRANSITIVE): a field that is new has a default, and none changes its type.
+    """
+
+    def __init__(self, schema: Json, earlier: Sequence[Json] = ()) -> None:
         self.json = schema
+        self.earlier: dict[int, Json] = {schema_id(one): one for one in earlier}
         self.name: str = schema["name"]
         self.id = schema_id(schema)
         self.frame = _frame.pack(0, self.id)
@@ -100,6 +105,26 @@ class RecordSchema:
         """Decode a record's body (without the frame), timestamps as ms since the epoch."""
         record: Any = fastavro.schemaless_reader(io.BytesIO(body), self._without_logical_types(), None)
         return dict(record)
+
+    def modern(self, writer_id: int, body: bytes) -> bytes | None:
+        """Return a body of an earlier version as a framed record of this one; None where no version has that id.
+
+        Raises ValueError when the body is not exactly one record. Costs some 50 µs: such records come
+        for as long as the log reaches back over an upgrade.
+        """
+        written = self.earlier.get(writer_id)
+        if written is None:
+            return None
+        stream = io.BytesIO(body)
+        try:
+            values: Any = fastavro.schemaless_reader(
+                stream, orjson.loads(_strip_logical(written)), orjson.loads(_strip_logical(self.json))
+            )
+        except Exception as error:
+            raise ValueError(f"the body is not an earlier {self.name}: {error!r}") from error
+        if left := len(body) - stream.tell():
+            raise ValueError(f"{left} bytes follow the record")
+        return self.encode(values)
 
     def flaw(self, body: bytes) -> str:
         """Return why `body` is not exactly one record, or "" when it is."""
@@ -256,7 +281,13 @@ def _plain(schema: Json) -> Json:
 
 
 def _load(name: str) -> RecordSchema:
-    return RecordSchema(orjson.loads(files("schemas").joinpath("avsc", f"{name}.avsc").read_bytes()))
+    """Load `<name>.avsc`, and as its earlier versions `<name>.1.avsc`, `<name>.2.avsc` and so on."""
+    folder = files("schemas").joinpath("avsc")
+    texts = [folder.joinpath(f"{name}.avsc")]
+    while (earlier := folder.joinpath(f"{name}.{len(texts)}.avsc")).is_file():
+        texts.append(earlier)
+    present, *before = [orjson.loads(text.read_bytes()) for text in texts]
+    return RecordSchema(present, before)
 
 
 EXPOSURE: Final = _load("exposure")

@@ -43,10 +43,15 @@ def decode(value: bytes | None, partition: int, offset: int) -> Exposure:
     """Decode one record. Raises UnreadableRecordError."""
     try:
         schema, body = unframe(value or b"")
+        if schema != EXPOSURE.id:
+            modern = EXPOSURE.modern(schema, body)
+            if modern is None:
+                raise UnreadableRecordError(
+                    f"schema {schema} is not known to this console; it may be older than the worker"
+                )
+            _, body = unframe(modern)
     except NotFramedError as error:
         raise UnreadableRecordError(str(error)) from error
-    if schema != EXPOSURE.id:
-        raise UnreadableRecordError(f"schema {schema} is not known to this console; it may be older than the worker")
     try:
         record = EXPOSURE.decode(body)
         shown = readable(record, partition, offset)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
 from processors.landing.tables import Landing
-from schemas.avro import FRAME_BYTES, NotFramedError, unframe, varint
+from schemas.avro import FRAME_BYTES, unframe, varint
 from schemas.chunk import REPLAY_HEADER, SPILLED_HEADER
 from schemas.ids import EVENT_ID_BYTES
 from schemas.origin import HEADER as ORIGIN_HEADER
@@ -142,12 +142,15 @@ def _read_slowly(record: Record, landing: Landing, places: _Places, into: Batch)
     if value is None:
         return reject("a tombstone: there is no value")
     try:
-        schema_id, _ = unframe(value)
-    except NotFramedError as error:
+        schema_id, body = unframe(value)
+        if schema_id != landing.schema.id:
+            modern = landing.schema.modern(schema_id, body)
+            if modern is None:
+                into.unknown.append(UnknownSchema(record, schema_id))
+                return None
+            value = modern
+    except ValueError as error:
         return reject(str(error))
-    if schema_id != landing.schema.id:
-        into.unknown.append(UnknownSchema(record, schema_id))
-        return None
     origin = headers.get(ORIGIN_HEADER)
     if origin is None:
         return reject(f"there is no header `{ORIGIN_HEADER}`")

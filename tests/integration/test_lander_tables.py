@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
-from support.landing import FakeRecord, MemoryTable, custom_event_at, exposure_at, id_of
+from support.landing import FakeRecord, MemoryTable, custom_event_at, exposure_at, id_of, record_at
 
-from processors.landing.batch import ASTRAY, REPLAYED, Row
+from processors.landing.batch import ASTRAY, REPLAYED, Batch, Row, read
 from processors.landing.insert import Inserter, RefusedError
 from processors.landing.land import Table, TableLander
 from processors.landing.store_table import StoreTable
 from processors.landing.store_thread import StoreThread
 from processors.landing.tables import BY_TOPIC, LANDINGS, Landing
 from schemas import migrations
+from schemas.avro import RecordSchema, unframe
 from schemas.metrics import LanderMetrics
 from schemas.origin import Origin
 from schemas.reasons import Reason
@@ -252,6 +253,28 @@ def test_a_batch_over_more_days_than_one_insert_may_touch_lands_whole(store: Cli
     )
     assert landed.rejected == []
     assert count(store) == 250
+
+
+def test_after_an_upgrade_old_and_new_records_land_in_one_insert(store: Client):
+    """R14: the new version has one more field, and its migration has added the column."""
+    present = EXPOSURES.schema.json
+    new = {"name": "note", "type": ["null", "string"], "default": None, "block": "new"}
+    upgraded = Landing(
+        EXPOSURES.topic, "exposures", RecordSchema({**present, "fields": [*present["fields"], new]}, [present])
+    )
+    origins = [Origin(1, 0, 1, index) for index in range(2)]
+    old = exposure_at(origins[0])
+    values = upgraded.schema.decode(unframe(upgraded.schema.modern(*unframe(exposure_at(origins[1]))) or b"")[1])
+    written = [old, upgraded.schema.encode({**values, "note": "new"})]
+    batch = Batch()
+    read([record_at(at, value=value) for at, value in zip(origins, written, strict=True)], upgraded, into=batch)
+    store.command("ALTER TABLE exposures ADD COLUMN note Nullable(String)")
+    try:
+        StoreTable(store, Inserter(upgraded, embedded=True)).insert(batch.rows, "q")
+        rows = store.query("SELECT origin_index, note, name FROM exposures ORDER BY 1").result_rows
+    finally:
+        store.command("ALTER TABLE exposures DROP COLUMN note")
+    assert rows == [(0, None, values["name"]), (1, "new", values["name"])]
 
 
 @pytest.mark.usefixtures("client")
