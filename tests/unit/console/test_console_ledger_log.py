@@ -50,6 +50,23 @@ def test_a_chunk_that_the_worker_has_not_read_yet_is_told_by_its_own_record():
     assert (found.at, found.runs, found.is_judged) == (AT, [RUN], False)
 
 
+def replayed(events: int, named: int) -> chunk.RequestPart:
+    first = chunk.First(Origin(1, 0, 3, 0).pack().hex(), NOW_MS)
+    ids = dict.fromkeys(range(named), bytes(16).hex())
+    return msgspec.structs.replace(part(events), ids=ids, firsts=dict.fromkeys(range(named), first))
+
+
+def test_what_comes_again_in_a_replay_is_not_accepted_again():
+    value = chunk.encode(chunk.Chunk([replayed(2, 2)]))
+    assert accepted_of(AT, FakeRecord(value, chunk.replay_headers(2, "r", 2)), is_judged=False).runs == []
+
+
+def test_a_forged_replay_counts_as_the_worker_counts_it():
+    value = chunk.encode(chunk.Chunk([replayed(2, 1)]))
+    found = accepted_of(AT, FakeRecord(value, chunk.replay_headers(2, "r", 2)), is_judged=False)
+    assert found.runs == [Run("", "", "", MINUTE, 2)]
+
+
 @pytest.mark.parametrize("headers", [chunk.headers(9), ((chunk.VERSION_HEADER, b"2"), (chunk.COUNT_HEADER, b"9"))])
 @pytest.mark.parametrize("value", [b"\x00", None])
 def test_a_chunk_that_nobody_can_read_counts_what_its_header_says(
