@@ -22,6 +22,10 @@ SPECS_PATHS: Final[Mapping[str, Format]] = {
 }
 _KEY_SUFFIX: Final = ".json"
 
+# SDKs ask every 10 s. A cache of theirs may answer for half of that, one that others share not at all:
+# the key stands in the path.
+_CACHED: Final = (b"cache-control", b"private, max-age=5")
+
 
 class ServeSpecs:
     """Answers with what was pushed for the project of the key. Secret keys only."""
@@ -42,7 +46,7 @@ class ServeSpecs:
             message = f"no config specs were pushed for project {known.record.project}: `headrace config push FILE`"
             raise Refusal(Reason.NO_SPECS, message)
         etag = document.etag.encode()
-        headers = ((b"etag", etag),) if etag else ()
+        headers = (_CACHED, (b"etag", etag)) if etag else (_CACHED,)
         if etag and etag in _tags(request.headers.get(b"if-none-match", b"")):
             return Answer(304, headers=headers)
         return Answer(200, document.content, headers)

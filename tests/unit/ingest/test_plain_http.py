@@ -109,4 +109,5 @@ async def test_specs_that_the_asker_has_are_not_sent_again(http: httpx.AsyncClie
     etag = (await http.get(path)).headers["etag"]
     answer = await http.get(path, headers={"if-none-match": form.format(etag)})
     assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", etag)
+    assert answer.headers["cache-control"] == "private, max-age=5", "no cache that others share may keep it"
     assert (await http.get(path, headers={"if-none-match": '"other"'})).status_code == 200
