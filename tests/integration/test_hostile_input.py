@@ -99,6 +99,7 @@ async def test_each_input_has_its_answer(seen: dict[str, Seen], row: Row) -> Non
     for answer in one.answers:
         assert (answer.status, answer.reason) == (row.status, row.reason), answer
         assert answer.is_closed == row.closes
+        assert answer.request_id
     assert one.counted == (len(one.answers) if row.reason else 0), "the reason is counted"
     if row.is_bomb:
         assert one.growth_bytes < BOMB_GROWTH_BYTES
