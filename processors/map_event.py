@@ -10,7 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from processors.enrich import secondary
-from processors.enrich.catalog import Enriching
+from processors.enrich.bots import Bots
+from processors.enrich.catalog import Enriching, Enrichment
 from processors.enrich.decide import Decider, Decision, NamelessError
 from processors.event_time import EventTime, InvalidTimeError, judge
 from processors.unit import Ids, ids_of, unit_of
@@ -96,6 +97,8 @@ class EventMapper:
 
     def __init__(self, configs: ConfigHistory, enriching: Enriching | None = None) -> None:
         self.decider = Decider(configs, enriching)
+        self._tags_bots = (enriching or Enriching()).has(Enrichment.BOTS)
+        self._bots = Bots()
 
     def map(self, event: Event, event_id: bytes, index: int, context: RequestContext) -> Mapped:
         """Return the record of `event`. Raises Rejected."""
@@ -122,7 +125,7 @@ class EventMapper:
             own_columns = (_NO_PARENT, self.decider.columns(decision, ids, event_id))
             if len(event.secondaryExposures) > secondary.NOTHING_BYTES and self.decider.expands:
                 parts = self._parts(event, event_id, index, context, raw_metadata, time, user, ids)
-        columns = _common(event, raw_user, raw_metadata, time, user, ids, unit)
+        columns = _common(event, raw_user, raw_metadata, time, user, ids, unit, self._bot(user, context))
         # Joined once: each concatenation on the way would copy the whole record.
         value = b"".join((frame, event_id, avro.varint(index), b"\x00", context.block, *columns, *own_columns))
         key = unit[1].encode("utf-8", "replace")
@@ -137,12 +140,12 @@ class EventMapper:
     ) -> tuple[Mapped, ...]:  # fmt: skip
         """Return the secondary exposures; the user's JSON stands in the parent only."""
         listed = secondary.read(bytes(event.secondaryExposures), _exposure_of(raw_metadata))
-        parts = []
+        parts, bot = [], self._bot(user, context)
         for part, (own_metadata, shown) in enumerate(listed.shown, 1):
             part_id = secondary_id(event_id, part)
             decision = self.decider.decision(context.part.project, "gate", shown, len(raw_metadata), time.corrected_ms)
             unit = unit_of(ids, decision.id_type)
-            columns = _common(event, b"", own_metadata, time, user, ids, unit)
+            columns = _common(event, b"", own_metadata, time, user, ids, unit, bot)
             place = avro.varint(index) + avro.varint(part)
             own = (event_id, self.decider.columns(decision, ids, part_id))
             value = b"".join((avro.EXPOSURE.frame, part_id, place, context.block, *columns, *own))
@@ -152,6 +155,13 @@ class EventMapper:
                 parts.append(Mapped(EXPOSURES, key, value))
         self.decider.expanded(listed)
         return tuple(parts)
+
+    def _bot(self, user: User, context: RequestContext) -> bytes:
+        """Return the column `is_bot`. A browser's user agent is the connection's, a server tells its users'."""
+        agent = user.userAgent or context.part.user_agent
+        if not agent or not self._tags_bots:
+            return b"\x00"
+        return b"\x01" if self._bots.has(agent if type(agent) is str else text_of(agent)) else b"\x00"
 
     def _decision(self, context: RequestContext, section: Section, raw_metadata: bytes, moment_ms: int) -> Decision:
         shown = _exposure_of(raw_metadata)
@@ -180,8 +190,9 @@ def _exposure_of(raw: bytes) -> ExposureMetadata:
 
 
 def _common(
-    event: Event, raw_user: bytes, raw_metadata: bytes, time: EventTime, user: User, ids: Ids, unit: tuple[str, str]
-) -> tuple[bytes, ...]:
+    event: Event, raw_user: bytes, raw_metadata: bytes, time: EventTime, user: User, ids: Ids, unit: tuple[str, str],
+    bot: bytes,
+) -> tuple[bytes, ...]:  # fmt: skip
     # The hottest code of the worker: one pass, few calls, nothing encoded twice.
     varint, string, often = avro.varint, avro.string, _vocabulary.string
     user_id = string(ids.user_id)
@@ -206,7 +217,7 @@ def _common(
         b"\x00",  # canonical_id
         b"\x00" if country is None else often(country if type(country) is str else text_of(country)),
         b"\x00" if version is None else often(version if type(version) is str else text_of(version)),
-        b"\x00",  # is_bot
+        bot,
         avro.double(_weight(own)) if own else _WEIGHT_ONE,
         b"\x00" if raw_metadata in _ABSENT else avro.utf8(raw_metadata),
         b"\x00" if raw_user in _ABSENT else avro.utf8(raw_user),

@@ -11,6 +11,8 @@ class Enrichment(StrEnum):
     """`match_config.py`: config_version, config_time, config_match."""
     ASSIGNMENT_AUDIT = "assignment_audit"
     """`audit_assignment.py`: assignment, expected_group. Needs `config_match`."""
+    BOTS = "bots"
+    """`bots.py`: is_bot."""
     SECONDARY_EXPOSURES = "secondary_exposures"
     """`secondary.py`: a row for each gate and holdout on the way to a decision."""
 
