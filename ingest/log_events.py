@@ -11,7 +11,7 @@ from ingest.body import decode
 from ingest.chunks import RequestHead, parts_of
 from ingest.dead_letters import dead_letters_of
 from ingest.durability import Durability, DurableLog, LogUnavailableError
-from ingest.in_flight import Hold, InFlight
+from ingest.in_flight import InFlight
 from ingest.linger import Linger, Ticket
 from ingest.receive import Request, body_of, number_of
 from ingest.refusal import Refusal
@@ -83,15 +83,13 @@ class LogEvents:
     async def keep(self, request: Request, rewrite: Rewrite | None) -> Kept:
         """Keep the events of a request and tell what became of them. Raises Refusal, DisconnectedError."""
         known = self.admit(request)
-        hold = Hold(self.in_flight)
-        try:
-            received = await body_of(request, hold.take)
-            if is_large(received):
-                body = await asyncio.to_thread(self.decoded, request, received)
-            else:
-                body = self.decoded(request, received)
-        finally:
-            hold.give_back()
+        received = await body_of(request)
+        if is_large(received):
+            body = await asyncio.to_thread(self.decoded, request, received)
+        else:
+            body = self.decoded(request, received)
+        if request.hold is not None:
+            request.hold.give_back()  # what it became counts from here
         return await self._keep_decoded(request, known, body, rewrite)
 
     async def log_decoded(self, request: Request, known: KnownKey, body: bytes) -> Answer:

@@ -1,13 +1,13 @@
 """Reading a request: its headers and query by name, and its body up to the limit."""
 
 import os
-from collections.abc import Callable
 from itertools import count
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from starlette.types import Receive, Scope
 
+from ingest.in_flight import Hold
 from ingest.refusal import Refusal
 from schemas.limits import WIRE_BODY_BYTES
 from schemas.reasons import Reason
@@ -36,13 +36,15 @@ class RequestIds:
 class Request:
     """One request as every route sees it. `cors` are the headers that a browser wants on the answer.
 
-    `receive` is how its body is read; it may be left out where the body is handed over apart.
+    `receive` is how its body is read, and `hold` counts what is; both may be left out where the body is
+    handed over apart.
     """
 
-    __slots__ = ("cors", "headers", "id", "method", "path", "query", "receive")
+    __slots__ = ("cors", "headers", "hold", "id", "method", "path", "query", "receive")
 
-    def __init__(self, scope: Scope, request_id: str, receive: Receive | None = None) -> None:
+    def __init__(self, scope: Scope, request_id: str, receive: Receive | None = None, hold: Hold | None = None) -> None:
         self.receive = receive
+        self.hold = hold
         self.id = request_id
         self.method: str = scope["method"]
         self.path: str = scope["path"]
@@ -75,32 +77,28 @@ def length_of(request: Request) -> int:
     return int(told[:20]) if told.isdigit() else -1
 
 
-def _not_counted(_size: int) -> None:
-    return
+async def body_of(request: Request) -> bytes:
+    """Return the request's body as it came. Raises Refusal (413, 503), DisconnectedError.
 
-
-async def body_of(request: Request, hold: Callable[[int], None] = _not_counted) -> bytes:
-    """Return the request's body as it came. Raises Refusal (413), DisconnectedError.
-
-    A length that is declared and too large is refused before anything is read. `hold` is told the size of
-    each piece before it is kept, and may raise Refusal.
+    A length that is declared and too large is refused before anything is read.
     """
     if length_of(request) > WIRE_BODY_BYTES:
         raise _too_large()
     receive = request.receive
     assert receive is not None, "the body of this request is handed over apart"
+    assert request.hold is not None, "nobody counts what is read of this request"
     message = await receive()
     if message["type"] == "http.disconnect":
         raise DisconnectedError
     body: bytes = message["body"]
-    if not message["more_body"]:
-        if len(body) > WIRE_BODY_BYTES:
-            raise _too_large()
-        hold(len(body))
-        return body
-    hold(len(body))
-    pieces = [body]
     size = len(body)
+    if not message["more_body"]:
+        if size > WIRE_BODY_BYTES:
+            raise _too_large()
+        request.hold.take(size)
+        return body
+    request.hold.take(size)
+    pieces = [body]
     while message["more_body"]:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -109,7 +107,7 @@ async def body_of(request: Request, hold: Callable[[int], None] = _not_counted) 
         size += len(pieces[-1])
         if size > WIRE_BODY_BYTES:
             raise _too_large()
-        hold(len(pieces[-1]))
+        request.hold.take(len(pieces[-1]))
     return b"".join(pieces)
 
 

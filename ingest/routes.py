@@ -8,6 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from ingest.answer import SUCCESS, Answer, refusing, send_by_asgi
 from ingest.custom_exposures import CustomExposures
+from ingest.in_flight import Hold
 from ingest.log_events import LogEvents
 from ingest.openapi import OPENAPI_PATH, serve_openapi
 from ingest.otlp import OTLP_LOGS_PATH, OtlpLogs, refusing_by_status
@@ -113,7 +114,8 @@ class GatewayApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever happens."""
-        request = self.new_request(scope, receive)
+        hold = Hold(self.log_events.in_flight)
+        request = self.new_request(scope, receive, hold)
         route = self._routes.get(request.path) or self._find(request)
         if request.method == "OPTIONS":
             route = self._preflight
@@ -123,6 +125,8 @@ class GatewayApp:
             return
         except Exception as error:  # noqa: BLE001 - `explain` logs what is not a refusal
             answer = self.explain(error, request, route.refusing)
+        finally:
+            hold.give_back()
         self.count(answer.status, route.name)
         try:
             await send_by_asgi(send, request, answer)
@@ -133,9 +137,9 @@ class GatewayApp:
         """Tell whether a request is one for `log_events`."""
         return scope["method"] == "POST" and self._routes.get(scope["path"]) is self._log
 
-    def new_request(self, scope: Scope, receive: Receive | None = None) -> Request:
+    def new_request(self, scope: Scope, receive: Receive | None = None, hold: Hold | None = None) -> Request:
         """Return the request of a scope, with an id."""
-        request = Request(scope, self._request_ids.next(), receive)
+        request = Request(scope, self._request_ids.next(), receive, hold)
         if b"origin" in request.headers:
             request.cors = self._cors.headers(request.headers[b"origin"])
         return request

@@ -410,6 +410,15 @@ async def test_what_has_come_of_a_request_counts_until_it_is_over(server: Server
     await until(lambda: held() == 0)
 
 
+@pytest.mark.parametrize("path", ["/v1/sdk_exception", "/v1/download_config_specs", "/v1/log_custom_exposure"])
+async def test_what_comes_on_any_path_counts(server: Server, path: str) -> None:
+    server.gateway.log_events.in_flight.take(GATEWAY_IN_FLIGHT_BYTES - 299_999)
+    before = server.gateway.log_events.held_bytes()
+    status, _, answer = await server.ask(request(b" " * 300_000, path=path))
+    assert (status, json.loads(answer)["reason"]) == (503, "overloaded")
+    assert server.gateway.log_events.held_bytes() == before
+
+
 async def test_where_too_much_is_half_arrived_more_is_told_to_come_again(server: Server) -> None:
     server.gateway.log_events.in_flight.take(GATEWAY_IN_FLIGHT_BYTES - 40)
     client = await server.connect()
