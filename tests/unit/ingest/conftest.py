@@ -7,6 +7,7 @@ from typing import Final
 import httpx
 import pytest
 from support.memory_gateway import MemoryGateway
+from support.served_gateway import Server
 
 _SPECS: Final = Path(__file__).parents[2].joinpath("data", "specs.json").read_bytes()
 
@@ -24,3 +25,14 @@ async def http(gateway: MemoryGateway) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the application under test."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(gateway.app), base_url="http://gateway") as client:
         yield client
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    """An application that is served, with connections that end with the test."""
+    made = Server(MemoryGateway())
+    await made.http.start()
+    yield made
+    for client in made.clients:
+        await client.close()
+    await made.http.stop()
