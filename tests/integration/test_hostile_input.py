@@ -1,7 +1,7 @@
 """Whatever strangers send: each has its status and its reason, and every event is somewhere.
 
 Against a whole stack over real sockets. The table is in `support/hostile_*.py`. Beside it stand the
-laws that concern time and connections (`tests/unit/ingest/test_protocol.py`, on a clock of its own).
+laws that concern time and connections (`tests/unit/ingest/test_connections.py`, on a clock of its own).
 """
 
 import asyncio
