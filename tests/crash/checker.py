@@ -102,6 +102,12 @@ def _reordered(expected: Expected, rows: Sequence[LandedRow]) -> Iterable[int]:
                 yield number
 
 
+def returns_s(answers: Iterable[tuple[float, float]], outages: Iterable[tuple[float, float]]) -> list[float]:
+    """Return how long after each start of the broker the first request sent since was answered with 202."""
+    told = sorted(answered for _, answered in answers)
+    return [next((answered - up for answered in told if answered > up), float("inf")) for _, up in outages]
+
+
 def lies(answers: Iterable[tuple[float, float]], outages: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     """Return the 202s to requests that were sent and answered while there was no broker."""
     told = list(answers)

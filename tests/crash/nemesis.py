@@ -99,8 +99,9 @@ def plan(seed: int, size: Size) -> Plan:
             lanes[target].append(Act(Kind.POINT, target, points=tuple(pairs)))
     if size.kills:
         lanes["gateway"].append(Act(Kind.TERMINATE, "gateway"))
+    turn = chance.randrange(2)
     for number in range(size.freezes):
-        target, session_s = (("worker", WORKER_SESSION_S), ("store", LANDER_SESSION_S))[number % 2]
+        target, session_s = (("worker", WORKER_SESSION_S), ("store", LANDER_SESSION_S))[(turn + number) % 2]
         lanes[target].append(Act(Kind.FREEZE, target, size.sessions * session_s))
     for lane in lanes.values():
         chance.shuffle(lane)

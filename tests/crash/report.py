@@ -48,7 +48,7 @@ class Report:
     began_s: float = field(default_factory=time.monotonic)
     day: str = field(default_factory=lambda: datetime.now(UTC).date().isoformat())
     outcomes: list[Outcome] = field(default_factory=list)
-    mutants: dict[str, tuple[str, int]] = field(default_factory=dict)
+    mutants: dict[str, str] = field(default_factory=dict)
     backlog: Backlog | None = None
     faults: list[str] = field(default_factory=list)
 
@@ -69,7 +69,8 @@ class Report:
         exposures = sum(landed for verdict in verdicts for _, landed in verdict.arms.values())
         expected = sum(acked for verdict in verdicts for acked, _ in verdict.arms.values())
         ledger = sum((Counter(outcome.ledger) for outcome in self.outcomes), Counter())
-        recoveries = sorted(taken for outcome in self.outcomes for taken in outcome.story.recoveries_s)
+        recoveries = [taken for outcome in self.outcomes for taken in outcome.story.recoveries_s]
+        returns = [taken for outcome in self.outcomes for taken in outcome.returns_s]
         rows = {
             "events": sum(verdict.landed + verdict.dead for verdict in verdicts),
             "times sent, retries included": sum(outcome.sent for outcome in self.outcomes),
@@ -87,10 +88,9 @@ class Report:
             "processes that ended by themselves, and were started again": _ends(self.outcomes),
         }
         if recoveries:
-            median, late = recoveries[len(recoveries) // 2], recoveries[int(0.95 * (len(recoveries) - 1))]
-            rows["SIGKILL to the first event received since and landed"] = (
-                f"median {median:.1f} s, p95 {late:.1f} s, of {len(recoveries)}"
-            )
+            rows["SIGKILL to the first event received since and landed"] = _spread(recoveries)
+        if returns:
+            rows["start of the broker to the first 202"] = _spread(returns)
         if self.backlog is not None:
             rows[f"lander away for {self.backlog.away_s:.0f} s"] = (
                 f"{self.backlog.events:,} events behind, landed at {self.backlog.per_second:,.0f}/s, "
@@ -108,12 +108,17 @@ class Report:
     def _mutants(self) -> str:
         if not self.mutants:
             return ""
-        return _table(
-            ("mutant", "found as"), [(f"`{name}`", f"{n:,} {as_}") for name, (as_, n) in self.mutants.items()]
-        )
+        rows = [(f"`{name}`", found or "it lives") for name, found in self.mutants.items()]
+        return _table(("mutant", "found as"), rows)
 
     def _faults(self) -> str:
         return "".join(f"* {fault}\n" for fault in self.faults)
+
+
+def _spread(seconds: list[float]) -> str:
+    ordered = sorted(seconds)
+    median, late = ordered[len(ordered) // 2], ordered[int(0.95 * (len(ordered) - 1))]
+    return f"median {median:.1f} s, p95 {late:.1f} s, of {len(ordered)}"
 
 
 def _ends(outcomes: list[Outcome]) -> str:

@@ -36,10 +36,11 @@ AWAY_S: Final = 600.0
 _REPORT: Final = Path(__file__).parents[2] / "docs" / "soak.md"
 
 
-def size_of(seed: int) -> Size:
-    """Return a hundredth of the whole table; what is less than one of a kind comes by chance."""
+def size_of(number: int, seed: int) -> Size:
+    """Return a hundredth of the whole table; what is less than one of a kind comes by chance, and in the first round."""
     chance = random.Random(seed)
-    counts = {name: int(whole / ROUNDS + chance.random()) for name, whole in WHOLE.items()}
+    least = 1 if number == 1 else 0
+    counts = {name: max(least, int(whole / ROUNDS + chance.random())) for name, whole in WHOLE.items()}
     return Size(**counts, outage_s=OUTAGE_S)
 
 
@@ -58,7 +59,7 @@ async def one_round(stage: Stage, number: int, seed: int) -> Outcome:
     try:
         if number % CALM_EVERY == 1:
             await calm(nemesis)
-        await nemesis.carry_out(plan(seed, size_of(seed)))
+        await nemesis.carry_out(plan(seed, size_of(number, seed)))
         await traffic.reach(EVENTS)
         if number % EVERYTHING_EVERY == 0:
             await nemesis.kill_everything()
@@ -86,15 +87,22 @@ async def rounds(stage: Stage, report: Report, until_s: float, most: int) -> boo
     return True
 
 
-async def mutants(stage: Stage, report: Report) -> None:
-    """Run every mutant; one that lives is a fault."""
-    for number, mutant in enumerate(MUTANTS):
-        verdict = await verdict_on(stage, mutant, report.seed + number)
-        found = getattr(verdict, mutant.found_as)
-        report.mutants[mutant.module] = (mutant.found_as, len(found))
-        say(f"mutant {mutant.module}: {len(found)} {mutant.found_as}; {verdict}")
-        if not found:
-            report.faults.append(f"the mutant {mutant.module} lives")
+async def mutants(folder: Path, report: Report) -> None:
+    """Run every mutant on a pipeline of their own; one that lives is a fault."""
+    async with Fleet(folder) as fleet:
+        for name in ("gateway", "store"):
+            fleet.start(name)
+        await fleet.ready("gateway", "store")
+        stage = Stage(fleet)
+        try:
+            for number, mutant in enumerate(MUTANTS):
+                verdict = await verdict_on(stage, mutant, report.seed + number)
+                report.mutants[mutant.module] = mutant.found_by(verdict)
+                say(f"mutant {mutant.module}: {verdict}")
+                if not report.mutants[mutant.module]:
+                    report.faults.append(f"the mutant {mutant.module} lives")
+        finally:
+            await stage.close()
 
 
 async def soak(minutes: float, seed: int, folder: Path, *, full: bool) -> Report:
@@ -111,10 +119,10 @@ async def soak(minutes: float, seed: int, folder: Path, *, full: bool) -> Report
             if is_green and full:
                 report.backlog = await lander_away(stage, seed, AWAY_S)
                 report.faults += report.backlog.faults()
-            if is_green:
-                await mutants(stage, report)
         finally:
             await stage.close()
+    if is_green:
+        await mutants(folder / "mutants", report)
     report.minutes = (time.monotonic() - report.began_s) / 60
     return report
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crash import evidence
-from crash.checker import Verdict, judge, lies
+from crash.checker import Verdict, judge, lies, returns_s
 from crash.fleet import Fleet
 from crash.nemesis import Nemesis, Plan, Story
 from crash.senders import Traffic
@@ -33,6 +33,8 @@ class Outcome:
     order_breaks: dict[tuple[str, int], int]
     """Origins that stand in a public topic behind a later one at first, by topic and partition."""
     lies: list[tuple[float, float]]
+    returns_s: list[float]
+    """From each start of the broker to the first 202."""
     sent: int
     story: Story
     statuses: Counter[str]
@@ -100,6 +102,7 @@ class Stage:
             balance=balance,
             re_emits=re_emits,
             order_breaks=breaks,
+            returns_s=returns_s(expected.answers, nemesis.story.outages),
             lies=lies(expected.answers, nemesis.story.outages),
             sent=sum(expected.times_sent.values()),
             story=nemesis.story,

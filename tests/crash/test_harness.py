@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from crash.checker import LandedRow, Verdict, judge, lies
+from crash.checker import LandedRow, Verdict, judge, lies, returns_s
 from crash.nemesis import Kind, Size, plan
 from crash.tcp_proxy import Fault, Link, Trouble
 from crash.workload import Expected, Run, Sending, Workload, read_ledger
@@ -112,6 +112,7 @@ def test_a_202_to_what_was_sent_while_there_was_no_broker_is_a_lie():
     outages = [(10.0, 20.0)]
     assert lies([(9.9, 10.1), (19.9, 20.1), (21.0, 22.0)], outages) == []
     assert lies([(10.1, 19.9)], outages) == [(10.1, 19.9)]
+    assert returns_s([(9.9, 10.1), (21.0, 22.0), (22.0, 23.0)], outages) == [2.0]
 
 
 def test_a_plan_follows_from_its_seed_and_holds_all_that_its_size_says():

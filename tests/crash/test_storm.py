@@ -121,4 +121,4 @@ async def test_a_pipeline_that_is_wrong_in_one_place_is_found_out(stormed: Storm
     """Last, since they leave the ledger unbalanced. `make soak` has all of them."""
     mutant = BY_NAME[name]
     verdict = await verdict_on(stormed.stage, mutant, stormed.seed)
-    assert getattr(verdict, mutant.found_as), f"{name} lives: {verdict}"
+    assert mutant.found_by(verdict), f"{name} lives: {verdict}"
