@@ -37,7 +37,7 @@ _REPORT: Final = Path(__file__).parents[2] / "docs" / "soak.md"
 
 
 def size_of(number: int, seed: int) -> Size:
-    """Return a hundredth of the whole table; what is less than one of a kind comes by chance, and in the first round."""
+    """Return a hundredth of the whole table; less than one of a kind comes by chance, and in the first round."""
     chance = random.Random(seed)
     least = 1 if number == 1 else 0
     counts = {name: max(least, int(whole / ROUNDS + chance.random())) for name, whole in WHOLE.items()}
