@@ -195,3 +195,27 @@ def test_a_newer_registry_changes_the_answer_at_once():
     for record in records_of_push(history.project("p"), "p", later, T + 1):
         history.put(record)
     assert match_of_new() == "exact"
+
+
+IMMUTABLE = (
+    "event_id_bytes", "origin_log", "origin_partition", "origin_offset", "origin_index", "origin_part", "project",
+    "environment", "key_id", "request_id", "received_at", "sdk_type", "sdk_version", "session_id", "tier", "event_time",
+    "event_time_ms", "corrected_time", "time_flag", "lateness_ms", "user_id", "stable_id", "custom_ids", "country",
+    "app_version", "is_bot", "weight", "metadata", "user", "parent_event_id_bytes", "value", "rule_id", "parameter",
+    "wire_name", "stamped_version", "stamped_time", "reason", "is_manual",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [button("grp_green", configVersion="12"), button("renamed"), {"config": "1294080300", "ruleID": "cp_test"}],
+)
+def test_what_became_known_between_two_sendings_changes_no_column_that_is_not_about_it(metadata: dict[str, Any]):
+    """A worker that is killed sends again, maybe after a push; rows of one origin must not contradict each other."""
+    before, after = (row(metadata, history=known) for known in (ConfigHistory(), history_of()))
+    assert {name: before[name] for name in IMMUTABLE} == {name: after[name] for name in IMMUTABLE}
+    assert before["config_match"] == "unknown_config"
+    assert set(before) - set(IMMUTABLE) == {
+        "unit_type", "unit_id", "canonical_id", "kind", "name", "group_name", "allocated_experiment", "config_version",
+        "config_time", "config_match", "assignment", "expected_group",
+    }  # fmt: skip
