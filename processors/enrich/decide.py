@@ -71,6 +71,7 @@ class Decider:
         self._audited_below = round(self._enriching.audit_rate * _ALL_EVENTS)
         self._audits_all = self._audited_below >= _ALL_EVENTS
         self._decisions: dict[tuple[str, str, ExposureMetadata], Decision] = {}
+        self._kept = 0
         self._plans = Plans()
         self._revision = -1
         self.expands = self._enriching.has(Enrichment.SECONDARY_EXPOSURES)
@@ -81,8 +82,8 @@ class Decider:
 
     @property
     def kept(self) -> int:
-        """How many decisions are in memory."""
-        return len(self._decisions)
+        """How many decisions are in memory, those of one exposure's content at several times counted each."""
+        return self._kept
 
     def decision(
         self, project: str, section: Section, shown: ExposureMetadata, size_bytes: int, moment_ms: int
@@ -101,9 +102,10 @@ class Decider:
             decision = decision.other
         decision = self._decide(project, section, shown, moment_ms)
         if size_bytes <= _METADATA_KEPT_BYTES:
-            if len(self._decisions) >= DECISIONS_KEPT:
+            if self._kept >= DECISIONS_KEPT:
                 self._forget()
                 known = None
+            self._kept += 1
             decision.other = known
             self._decisions[key] = decision
         return decision
@@ -149,6 +151,7 @@ class Decider:
 
     def _forget(self) -> None:
         self._decisions.clear()
+        self._kept = 0
         self._plans.forget()
         self._revision = self._history.revision
 

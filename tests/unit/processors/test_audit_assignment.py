@@ -8,6 +8,7 @@ import msgspec
 import orjson
 import pytest
 
+from processors.enrich import decide
 from processors.enrich.catalog import Enriching, Enrichment
 from processors.enrich.decide import Decider
 from processors.map_event import EventMapper, RequestContext
@@ -219,3 +220,19 @@ def test_what_became_known_between_two_sendings_changes_no_column_that_is_not_ab
         "unit_type", "unit_id", "canonical_id", "kind", "name", "group_name", "allocated_experiment", "config_version",
         "config_time", "config_match", "assignment", "expected_group",
     }  # fmt: skip
+
+
+def test_decisions_of_any_number_of_times_take_bounded_memory(monkeypatch: pytest.MonkeyPatch):
+    """Late events of each version in turn are as many decisions as there are versions."""
+    monkeypatch.setattr(decide, "DECISIONS_KEPT", 10)
+    history = history_of()
+    for later in range(1, 30):
+        changed = V1 | {"time": T + later * 1000, "company_id": str(later), "feature_gates": [], "layer_configs": []}
+        changed["dynamic_configs"] = [{**V1["dynamic_configs"][1], "version": later}]
+        for record in records_of_push(history.project("p"), "p", specs.parse(orjson.dumps(changed)), T):
+            history.put(record)
+    decider = Decider(history)
+    shown = ExposureMetadata(config="button_color_exp", ruleID="grp_green")
+    for moment in range(T, T + 30_000, 500):
+        assert decider.decision("p", "config", shown, 0, moment).match == "by_time"
+        assert decider.kept <= 10
