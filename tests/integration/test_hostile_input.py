@@ -191,7 +191,7 @@ async def test_whatever_a_body_is_each_of_its_events_is_somewhere_or_none_is(gat
     before = gateway.resident_bytes()
     asked: dict[str, tuple[Fuzzed, Answer]] = {}
 
-    @settings(max_examples=2 * settings.default.max_examples)
+    @settings(max_examples=max(200, settings.default.max_examples))
     @given(fuzzed())
     def ask(sent: Fuzzed) -> None:
         answer = gateway.ask(sent.request())
