@@ -33,6 +33,7 @@ async def write(settings: Settings, events: int, project: str) -> None:
     producer = AIOKafkaProducer(**settings.kafka.client_settings(), **PRODUCER, linger_ms=50, max_batch_size=1 << 20)
     await producer.start()
     partitions = len(await producer.partitions_for(DLQ_WORKER))
+    first_offset = time.time_ns()
     ids = EventIds(project, "production", "", "r")
     sent = []
     for number in range(events):
@@ -53,7 +54,7 @@ async def write(settings: Settings, events: int, project: str) -> None:
             "project": project, "environment": "production", "key_id": "secret-1", "request_id": f"request-{number}",
             "received_at": now_ms, "client_time": now_ms, "statsigMetadata": sender,
         }  # fmt: skip
-        origin = Origin(1, partition, 2**40 + number, 0)
+        origin = Origin(1, partition, first_offset + number, 0)
         letter = DeadLetter(
             Stage.WORKER, Reason.UNEXPECTED_ERROR, "KeyError('x')", event, now_ms, origin,
             event_id=ids.of(event, 0, has_time=True), request=orjson.dumps(request), partition_key=key.encode(),

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from console import answers, experiments, openapi, pages, pipeline
+from console import answers, dead_letters, events, experiments, openapi, pages, pipeline
 from console.config import ConsoleConfig
 from console.ledger import route as ledger_route
 from console.live import route as live_route
@@ -46,6 +46,8 @@ class Console:
             *experiments.routes(self._store),
             *pipeline.routes(self._store, self._log),
             *ledger_route.routes(config.kafka, self._store),
+            *dead_letters.routes(self._store),
+            *events.routes(self._store),
         ]
         app = Starlette(routes=routes, exception_handlers=answers.HANDLERS)
         self.app: ASGIApp = Shield(app, config.allowed_hosts)

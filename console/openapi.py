@@ -2,11 +2,13 @@
 
 from typing import Any, Final
 
+from console.events import EVENTS_MAX, HOPS
 from console.experiments import KINDS
 from console.ledger.balance import GAPS_LISTED, Flaw
 from console.live.filters import FIELDS
 from console.live.route import RECENT_MAX
 from console.sql.formats import FORMATS
+from schemas.dead_letter_counts import GROUPINGS
 
 Json = dict[str, Any]
 
@@ -67,6 +69,22 @@ _BALANCE: Final = dict.fromkeys(("accepted", "landed", "duplicate", "dead", "in_
 _LAG: Final = _object(records=_or_null(_COUNT), of=_TEXT, group=_TEXT)
 
 _SCHEMAS: Final[Json] = {
+    "DeadLetters": _object(
+        stage=_TEXT,
+        reason=_TEXT,
+        dead=_COUNT,
+        landed=_COUNT,
+        **{"class": {"type": "string", "enum": ["ours", "theirs"]}},
+        first=_TIME,
+        last=_TIME,
+        sample=_TEXT,
+        message=_TEXT,
+    ),
+    "Event": _object(
+        **dict.fromkeys(("event_id", "name", "unit_id", "project", "environment", "origin"), _TEXT),
+        received_at=_TIME,
+        hops=_array(_object(hop={"type": "string", "enum": list(HOPS)}, at=_TIME)),
+    ),
     "Refusal": _object(
         error={
             **_object(
@@ -251,6 +269,41 @@ DOCUMENT: Final[Json] = {
                 "events.",
                 "parameters": [_query("window", "How far back: 90m, 24h, 7d.", {"type": "string", "default": "1h"})],
                 "responses": {"200": _answer("The balance as it is now.", _ref("Ledger")), **_refusals(400, 503)},
+            }
+        },
+        "/api/dead-letters": {
+            "get": {
+                "summary": "How many events are dead, where and why",
+                "parameters": [
+                    _query("window", "Failed within: 90m, 24h, 7d; everything unless given."),
+                    _query("by", f"Grouped by some of {', '.join(GROUPINGS)}, with commas between."),
+                    _query("landed", "1: also groups of which every event has landed since."),
+                ],
+                "responses": {
+                    "200": _answer("Largest first.", _object(groups=_array(_ref("DeadLetters")))),
+                    **_refusals(400, 503),
+                },
+            }
+        },
+        "/api/events/{name}": {
+            "get": {
+                "summary": "Where an event is, hop by hop",
+                "parameters": [
+                    {
+                        "name": "name",
+                        "in": "path",
+                        "required": True,
+                        "description": "An event's id, a request's id or a unit's.",
+                        "schema": _TEXT,
+                    }
+                ],
+                "responses": {
+                    "200": _answer(
+                        f"At most {EVENTS_MAX} events, newest first.",
+                        _object(asked=_TEXT, truncated={"type": "boolean"}, events=_array(_ref("Event"))),
+                    ),
+                    **_refusals(404, 503),
+                },
             }
         },
         "/api/pipeline": {

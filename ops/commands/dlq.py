@@ -64,13 +64,13 @@ def list_(
     An event that failed again in a replay counts once, as it stands now. One that has landed since is
     counted beside. Exit codes: 2 wrong argument, 3 the console cannot be asked.
     """
-    from ops.dlq.questions import GROUPINGS, groups
+    from schemas.dead_letter_counts import GROUPINGS, groups
 
     choice = _choice(reason, stage, project, environment, event, sdk, code, since, until)
     wanted = [name.strip() for name in by.split(",") if name.strip()]
     if not wanted or set(wanted) - set(GROUPINGS):
         fail(f"--by {by!r} is not understood.", f"There are {', '.join(GROUPINGS)}.", ExitCode.USAGE)
-    rows = _asked(read_settings(), groups(choice, wanted, landed_too=landed))
+    rows = _asked(read_settings(), groups(choice.where(), wanted, landed_too=landed))
     if as_json:
         print_json(rows)
         return

@@ -1,6 +1,8 @@
 """Reading the dead-letter topics: up to their ends of now, or to those that a replay began with."""
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, suppress
 from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -88,11 +90,24 @@ class Scan:
                         if envelope.attempt > 1:
                             self.newest.learn(place, envelope)
 
-    async def letters(self) -> AsyncIterator[tuple[list[Letter], Ends]]:
+    async def letters(self) -> AsyncGenerator[tuple[list[Letter], Ends], None]:
         """Yield the letters of all events, some thousands at a time, each time with how far was read.
 
-        Call `learn_newest` before. What is no envelope is added to `unreadable`.
+        Call `learn_newest` before. What is no envelope is added to `unreadable`. The next are read while
+        whoever has these waits for something.
         """
+        async with aclosing(self._letters()) as batches:
+            coming = asyncio.ensure_future(anext(batches, None))
+            try:
+                while (batch := await coming) is not None:
+                    coming = asyncio.ensure_future(anext(batches, None))
+                    yield batch
+            finally:
+                coming.cancel()
+                with suppress(asyncio.CancelledError):
+                    await coming
+
+    async def _letters(self) -> AsyncGenerator[tuple[list[Letter], Ends], None]:
         picked = Letters(self.newest)
         for topic in TOPICS:
             async for records in self._read(topic, self._at_once):
@@ -110,7 +125,7 @@ class Scan:
                         found.append(letter)
                 yield found, read_to
 
-    async def _read(self, topic: str, at_once: int) -> AsyncIterator[list[Any]]:
+    async def _read(self, topic: str, at_once: int) -> AsyncGenerator[list[Any], None]:
         ends = {
             TopicPartition(topic, int(name.rpartition("/")[2])): end
             for name, end in self.ends.items()

@@ -162,7 +162,8 @@ class Desk:
 
     async def run(self, *arguments: str) -> Any:
         """Run a command to its end in this process, and read what it prints."""
-        result = await asyncio.to_thread(self._headrace, "dlq", *arguments, "--json")
+        command = arguments if arguments[0] == "where" else ("dlq", *arguments)
+        result = await asyncio.to_thread(self._headrace, *command, "--json")
         assert result.exit_code == 0, result.output
         return orjson.loads(result.stdout)
 
@@ -218,9 +219,10 @@ class Desk:
                 found[event_id] += int(count)
         return found
 
-    async def balance(self) -> Any:
+    async def asked(self, path: str) -> Any:
+        """Return what the console answers."""
         async with httpx.AsyncClient(base_url=self.settings.console_address, trust_env=False, timeout=60) as client:
-            return (await client.get("/api/ledger")).json()
+            return (await client.get(path)).json()
 
     async def settled(self) -> None:
         await wait_until_passed(self.settings.kafka, self.store, lambda _: None)
@@ -350,7 +352,11 @@ async def test_every_dead_letter_lands_once_whatever_happens_to_its_replays(
         assert {record.id for record in (await desk.records()).values()} == {name, beside["id"], again["id"]}
         assert "rename" in (await desk.run("history", name))[0]["fix"]
 
-        balance = await desk.balance()
+        (found,) = (await desk.run("where", at_lander.hex()))["events"]
+        assert [hop["hop"] for hop in found["hops"]] == ["accepted", "dead", "dead", "landed"]
+        told = (await desk.asked("/api/dead-letters?by=reason&landed=1"))["groups"]
+        assert sum(one["landed"] for one in told) == len(traffic.dead)
+        balance = await desk.asked("/api/ledger")
         assert balance["balanced"], balance["gaps"]
         totals = balance["totals"]
         assert totals["landed"] == len(everything)
