@@ -8,6 +8,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Sequence
 
+import pytest
 from clickhouse_connect.driver.exceptions import OperationalError
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -156,7 +157,7 @@ class LanderModel(RuleBasedStateMachine):
         assert len(self.table.rows) == len(expected)
 
 
-TestLanderModel = LanderModel.TestCase
+TestLanderModel = pytest.mark.timeout(3_600)(LanderModel.TestCase)
 # 200 here, 5,000 with `--hypothesis-profile=soak`.
 TestLanderModel.settings = settings(max_examples=max(200, settings().max_examples // 2), stateful_step_count=30)
 
