@@ -28,8 +28,8 @@ class IdTable:
     """
 
     def __init__(self, is_of: Callable[[int, bytes], bool], expected: int = 0) -> None:
-        """`expected` is how many ids will be put soon: room for them is made at once."""
-        buckets = 1 << (max(0, expected - 1) // _IDS_A_BUCKET).bit_length()
+        """`expected` is how many ids will be put soon: half the room for them, or more, is made at once."""
+        buckets = 1 << max(0, (expected // _IDS_A_BUCKET).bit_length() - 1)
         self._is_of = is_of
         self._buckets = [b""] * buckets
         self._low = buckets - 1
