@@ -70,12 +70,11 @@ class Store:
         columns = f"event_time_ms AS t, user_id AS u, [{_ORIGIN}] AS o"
         exposures = f"SELECT {columns}, concat(if(name = '{EXPERIMENT}', '', name), rule_id) AS a FROM exposures"
         customs = f"SELECT {columns}, '' AS a FROM custom_events"
-        found = []
+        found: list[LandedRow] = []
         for question in (exposures, customs):
-            for line in await self._lines(f"{question} WHERE {where}"):
-                row = orjson.loads(line)
-                place = tuple(int(part) for part in row["o"])
-                found.append(LandedRow(int(row["t"]) - run.base_ms, row["a"], row["u"], place))
+            lines = await self._lines(f"{question} WHERE {where}")
+            # In a thread: the links of the fleet live on this loop.
+            found += await asyncio.to_thread(_rows_of, lines, run.base_ms)
         return found
 
     async def received_since(self, when_ms: int) -> bool:
@@ -110,6 +109,15 @@ class Store:
     async def close(self) -> None:
         """Let go of the connections."""
         await self._sql.close()
+
+
+def _rows_of(lines: list[bytes], base_ms: int) -> list[LandedRow]:
+    found = []
+    for line in lines:
+        row = orjson.loads(line)
+        log, partition, offset, index = map(int, row["o"])
+        found.append(LandedRow(int(row["t"]) - base_ms, row["a"], row["u"], (log, partition, offset, index)))
+    return found
 
 
 @dataclass

@@ -18,12 +18,16 @@ _Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class Traffic:
     """Sends at a pace until told to stop, and then until nothing is owed."""
 
-    def __init__(self, workload: Workload, port: int, per_second: float, batch: int = 120) -> None:
-        """`batch` new events are planned at once and go out in a request of each sender."""
+    def __init__(self, workload: Workload, port: int, per_second: float, enough: int, batch: int = 120) -> None:
+        """`batch` new events are planned at once and go out in a request of each sender.
+
+        Beyond `enough` events they come at a fifth of the pace: where all takes long, load is not what is wanted.
+        """
         self.workload = workload
         self.statuses: Counter[str] = Counter()
         self._port = port
         self._per_second = per_second
+        self._enough = enough
         self._batch = batch
         self._queues: list[asyncio.Queue[Sending]] = [asyncio.Queue() for _ in range(SENDERS)]
         self._under_way = 0
@@ -86,7 +90,7 @@ class Traffic:
                 continue
             for sending in self.workload.next(self._batch):
                 self._put(sending)
-            done += self._batch
+            done += self._batch if self.workload.planned < self._enough else 5 * self._batch
             ahead = began + done / self._per_second - time.monotonic()
             await asyncio.sleep(max(0.0, ahead))
 

@@ -54,7 +54,7 @@ async def one_round(stage: Stage, number: int, seed: int) -> Outcome:
     """Run one storm over everything, from the seed of its round."""
     nemesis = Nemesis(stage.fleet, stage.store, seed)
     workload = await stage.workload(f"round{number}", seed)
-    traffic = stage.traffic(workload, PER_SECOND)
+    traffic = stage.traffic(workload, PER_SECOND, EVENTS)
     traffic.start()
     try:
         if number % CALM_EVERY == 1:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 from crash import evidence
 from crash.checker import Verdict, judge, lies, returns_s
 from crash.fleet import Fleet
-from crash.nemesis import Nemesis, Plan, Story
+from crash.nemesis import Nemesis, Story
 from crash.senders import Traffic
-from crash.workload import Run, Workload, read_ledger
+from crash.workload import Expected, Run, Workload, read_ledger
 
 from ops.kafka import publish
 from schemas import keys
@@ -72,20 +73,25 @@ class Stage:
         await publish(self.fleet.kafka, KEYS, [(record.key_hash.encode(), keys.encode(record))])
         return made
 
-    def traffic(self, workload: Workload, per_second: float) -> Traffic:
+    def traffic(self, workload: Workload, per_second: float, enough: int = sys.maxsize) -> Traffic:
         """Send a workload through the clients' link."""
-        return Traffic(workload, self.fleet.links["client"].port, per_second)
+        return Traffic(workload, self.fleet.links["client"].port, per_second, enough)
 
     async def verdict(self, run: Run) -> Verdict:
         """Judge a workload by what has landed and what is dead. Everything must have settled."""
-        expected = read_ledger(self.fleet.folder / f"expected-{run.name}.jsonl")
-        return judge(run, expected, await self.store.rows(run), await evidence.dead_numbers(self.fleet, run))
+        expected = await self.expected(run)
+        rows, dead = await self.store.rows(run), await evidence.dead_numbers(self.fleet, run)
+        return await asyncio.to_thread(judge, run, expected, rows, dead)
+
+    async def expected(self, run: Run) -> Expected:
+        """Read back what was written down of a workload."""
+        return await asyncio.to_thread(read_ledger, self.fleet.folder / f"expected-{run.name}.jsonl")
 
     async def outcome(self, traffic: Traffic, nemesis: Nemesis) -> Outcome:
         """Wait until everything has settled, and judge."""
         fleet, run = self.fleet, traffic.workload.run
         await evidence.settle(fleet)
-        expected = read_ledger(fleet.folder / f"expected-{run.name}.jsonl")
+        expected = await self.expected(run)
         verdict = await self.verdict(run)
         balance = await evidence.ledger(fleet)
         log, landed = await self._log.read(), await self.store.landed_by_partition()
@@ -114,22 +120,6 @@ class Stage:
     async def close(self) -> None:
         """Let go of the connections."""
         await self.store.close()
-
-
-async def storm(
-    stage: Stage, name: str, seed: int, lanes: Plan, events: int, per_second: float, nemesis: Nemesis
-) -> Outcome:
-    """Send, do what the plan says meanwhile, send on to `events`, settle and judge."""
-    workload = await stage.workload(name, seed)
-    traffic = stage.traffic(workload, per_second)
-    traffic.start()
-    try:
-        await nemesis.carry_out(lanes)
-        await traffic.reach(events)
-        await traffic.end()
-    finally:
-        await traffic.stop()
-    return await stage.outcome(traffic, nemesis)
 
 
 def new_seed() -> int:

@@ -21,7 +21,7 @@ from support.waiting import until
 
 from schemas.crash_points import CrashPoint
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.asyncio(loop_scope="module")]
 
 EVENTS = 100_000
 PER_SECOND = 900
@@ -49,7 +49,7 @@ async def stormed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sto
         nemesis = Nemesis(fleet, stage.store, seed)
         try:
             workload = await stage.workload("storm", seed)
-            traffic = stage.traffic(workload, PER_SECOND)
+            traffic = stage.traffic(workload, PER_SECOND, EVENTS)
             for name in ("gateway", "store"):
                 fleet.start(name)
             traffic.start()
