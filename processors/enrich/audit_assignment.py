@@ -8,7 +8,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from processors.enrich.bucket import NotAuditableError, Plan, compile_plan
+from processors.enrich.bucket import NotAuditableError, Plan, compile_plan, passes_when_true
 from processors.enrich.match_config import OVERRIDES, ConfigMatch, Matched
 from processors.unit import Ids
 from schemas.config_history import ProjectConfigs, in_force, spec_of
@@ -103,8 +103,9 @@ def _compiled(configs: ProjectConfigs, section: Section, name: str, document_ms:
 
     try:
         return compile_plan(find, section, name)
-    except (NotAuditableError, KeyError, TypeError, ValueError):
-        # Whatever stands in a document, an exposure of it lands.
+    except NotAuditableError:
+        return Skipped.NOT_AUDITABLE
+    except Exception:  # noqa: BLE001 - whatever stands in a document, an exposure of it lands
         return Skipped.NOT_AUDITABLE
 
 
@@ -136,7 +137,8 @@ def audit_of(
         return Skipped.CONDITION
     if certainty is None and rule_id not in {rule["id"] for rule in _rules(matched)}:
         return Skipped.NOT_AUDITABLE
-    return _audit(plan, rule_id, {"true": True, "false": False}.get(value) if section != "layer" else None)
+    tells_percentage = section == "config" or (section == "gate" and passes_when_true(spec_of(matched.version)))
+    return _audit(plan, rule_id, {"true": True, "false": False}.get(value) if tells_percentage else None)
 
 
 def _rules(matched: Matched) -> list[dict[str, str]]:

@@ -22,6 +22,8 @@ from schemas.specs import Section
 _BUCKETS: Final = 1000
 _PERCENTAGE_STEPS: Final = 10_000
 _DEEPEST: Final = 16
+_ENTITIES: Final = 1_000
+"""That lead to one decision, each counted as often as it is led to: all of them may have to be evaluated for a unit."""
 _first_u64: Final = Struct(">Q").unpack_from
 
 Spec = Mapping[str, Any]
@@ -82,10 +84,12 @@ _ALWAYS: Final[tuple[Condition, bool]] = ((lambda _ids: True), False)
 class _Compiler:
     def __init__(self, find: Find) -> None:
         self._find = find
+        self._entities = 0
 
     def plan(self, spec: Spec, depth: int) -> Plan:
-        if depth > _DEEPEST:
-            raise NotAuditableError("configs that lead to themselves")
+        self._entities += 1
+        if depth > _DEEPEST or self._entities > _ENTITIES:
+            raise NotAuditableError("configs that lead to themselves, or to too many others")
         if spec.get("useNewLayerEval"):
             raise NotAuditableError("a layer of a newer kind")
         steps: list[Step] = []
@@ -167,13 +171,18 @@ class _Compiler:
         gate = self._find("gate", name) if isinstance(name, str) else None
         if gate is None:
             return (lambda _ids: not wanted), False
-        if gate.get("defaultValue") is True or any(rule.get("returnValue") is not True for rule in gate["rules"]):
+        if not passes_when_true(gate):
             return None
         plan = self.plan(gate, depth + 1)
         if any(certainty.believes for certainty in plan.rules.values()):
             return None
         decide = plan.decide
         return (lambda ids: decide(ids, "")[2] is wanted), any(each.hashes for each in plan.rules.values())
+
+
+def passes_when_true(gate: Spec) -> bool:
+    """Tell whether a gate is true just where a percentage passes; core and legacy SDKs disagree on all others."""
+    return gate.get("defaultValue") is not True and all(rule.get("returnValue") is True for rule in gate["rules"])
 
 
 def unit_getter(id_type: str) -> Callable[[Ids], str]:
@@ -262,9 +271,13 @@ def _rule_step(conditions: list[Condition | None], leads_to: frozenset[str], out
         for condition in known:
             if not condition(ids):
                 return None
-        if believes and claim not in leads_to:
+        if not believes:
+            return outcome(ids, claim)
+        if claim not in leads_to:
             return None
-        return outcome(ids, claim)
+        decided = outcome(ids, claim)
+        # A delegate ends in `default` too: where it does not for this unit, what is not told did not hold.
+        return decided if decided is not None and decided.rule_id == claim else None
 
     return step
 

@@ -7,7 +7,7 @@ entity's version, or only one of them, or neither. docs/config.md has the rules 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -72,7 +72,7 @@ class Matched(NamedTuple):
 
 class _Rule(msgspec.Struct, gc=False):
     id: str
-    groupName: str | None = None
+    groupName: Any = None
     configDelegate: str | None = None
 
 
@@ -84,7 +84,7 @@ class _Facts(msgspec.Struct, gc=False):
         """Return the group name of a rule, None where there is no such rule."""
         for rule in self.rules:
             if rule.id == rule_id:
-                return rule.groupName or ""
+                return str(rule.groupName or "")
         return None
 
 
@@ -245,7 +245,10 @@ def _plain(configs: ProjectConfigs, section: Section, name: str) -> str:
 
 
 def _facts(record: VersionRecord | None) -> _Facts | None:
-    return _facts_of_json(record.spec) if record is not None and record.spec else None
+    try:
+        return _facts_of_json(record.spec) if record is not None and record.spec else None
+    except (msgspec.MsgspecError, RecursionError):
+        return None  # whatever somebody else wrote into the topic, an exposure of it lands
 
 
 def _last_known(timeline: Sequence[VersionRecord]) -> VersionRecord | None:

@@ -105,6 +105,50 @@ def test_a_config_that_leads_to_itself_costs_no_exposure():
     assert row(asked, kind="gate", history=history_of(document))["assignment"] == "skipped:not_auditable"
 
 
+def test_gates_that_lead_to_each_other_ever_more_often_cost_no_time():
+    document = json.loads(json.dumps(V1))
+    nested = next(g for g in document["feature_gates"] if g["name"] == "gate_nested")
+    chain = [{**nested, "name": f"g{step}", "rules": [{**nested["rules"][0], "id": "r"}]} for step in range(12)]
+    for step, gate in enumerate(chain):
+        gate["rules"][0]["conditions"] = [{**nested["rules"][0]["conditions"][0], "targetValue": f"g{step + 1}"}] * 10
+    document["feature_gates"] += chain
+    asked = {"gate": "g0", "ruleID": "r", "gateValue": "true"}
+    assert row(asked, kind="gate", history=history_of(document))["assignment"] == "skipped:not_auditable"
+
+
+@pytest.mark.parametrize(("default", "returned"), [(False, False), (True, True), (True, False)])
+def test_a_gate_whose_value_is_not_that_of_its_percentage_is_checked_for_its_rule_only(default: bool, returned: bool):
+    """Core SDKs log such a gate's value, legacy SDKs whether its percentage passed."""
+    document = json.loads(json.dumps(V1))
+    gate = next(g for g in document["feature_gates"] if g["name"] == "gate_half")
+    gate["defaultValue"], gate["rules"][0]["returnValue"] = default, returned
+    for value in ("true", "false"):
+        asked = {"gate": "gate_half", "ruleID": "rule_half", "gateValue": value}
+        assert said(row(asked, kind="gate", history=history_of(document))) == ("match", "")
+    assert row({"gate": "gate_half", "ruleID": "default"}, kind="gate", history=history_of(document))["assignment"] == (
+        "mismatch"
+    )
+
+
+def test_a_unit_that_a_layer_did_not_allocate_for_what_no_exposure_tells_is_where_it_should_be():
+    document = json.loads(json.dumps(V1))
+    layer = document["layer_configs"][0]
+    rule = next(rule for rule in layer["rules"] if rule.get("configDelegate"))
+    (experiment,) = (e for e in document["dynamic_configs"] if e["name"] == rule["configDelegate"])
+    country = {"type": "user_field", "field": "country", "operator": "any", "targetValue": ["CA"], "idType": "userID"}
+    rule["conditions"] = [{**rule["conditions"][0], **country}]
+    layer["rules"] = [rule]
+    history = history_of(document)
+    for number in range(20):
+        asked = {"config": layer["name"], "parameterName": "p", "allocatedExperiment": ""}
+        assert said(row({**asked, "ruleID": "default"}, f"u{number}", "layer", history=history)) == ("match", "")
+        groups = [
+            said(row({**asked, "ruleID": each["id"]}, f"u{number}", "layer", history=history))
+            for each in experiment["rules"]
+        ]
+        assert sorted(groups) == [("match", "")] + [("mismatch", "")] * (len(groups) - 1)
+
+
 @pytest.mark.parametrize(
     "conditions",
     [
@@ -119,6 +163,8 @@ def test_a_config_that_leads_to_itself_costs_no_exposure():
             }
         ],
         [{"type": "user_bucket", "operator": "lt", "targetValue": None, "additionalValues": None, "idType": "userID"}],
+        [{"type": "user_bucket", "operator": "lt", "targetValue": 5, "additionalValues": [1], "idType": "userID"}],
+        [{"type": "user_bucket", "operator": "lt", "targetValue": 5, "additionalValues": "salt", "idType": "userID"}],
         [{"type": "pass_gate", "targetValue": {}}],
         [{"type": "no_such_condition"}],
     ],

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 
@@ -206,6 +207,23 @@ def test_an_answer_holds_for_just_the_times_for_which_it_is_the_same():
             for other in (matched.from_ms, matched.until_ms - 1):
                 if abs(other) < EVER_MS - 1:
                     assert of(rule, other, version, time, name=name) == matched
+
+
+def test_a_group_whose_name_is_a_number_costs_no_exposure():
+    configs = history_of(document(T1, spec("exp", 1, {"a": 5})))  # type: ignore[dict-item]
+    assert said(of("a", T1, "1", T1, configs=configs)) == (EXACT, "1", "5")
+
+
+@pytest.mark.parametrize(
+    "written", ["nothing", "{}", '{"idType":1,"rules":[]}', '{"a":' + "[" * 9_000 + "]" * 9_000 + "}"]
+)
+def test_a_version_that_cannot_be_read_costs_no_exposure(written: str):
+    history = ConfigHistory()
+    first = document(T1, spec("exp", 1, {"a": "A"}))
+    for record in records_of_push(None, "p", first, T1):
+        history.put(msgspec.structs.replace(record, spec=written) if record.name == "exp" else record)
+    for stamp in (("1", T1), ("", None)):
+        assert said(of("a", T1, *stamp, configs=history.project("p"))) == (UNKNOWN_RULE, "1", "")
 
 
 def test_specs_of_both_formats_are_matched_alike():
