@@ -247,8 +247,12 @@ class Guard:
         self._recovery = recovery
 
     def is_current(self, event: Any) -> bool:
-        """Whether the event's generation is still the consumer's; the next owner reads the others again."""
-        return bool(event.message.generation_id == self._app.consumer_generation_id)
+        """Whether the event's generation is still the consumer's; the next owner reads the others again.
+
+        What a fetch brings between the revocation and the stop of the flow is of no generation, and never is.
+        """
+        generation = event.message.generation_id
+        return bool(generation == self._app.consumer_generation_id and generation != NO_GENERATION)
 
     def admit(self, event: Any) -> None:
         """Accept the next event of its partition.

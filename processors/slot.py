@@ -43,10 +43,12 @@ def watch_slot(coordinator: Any, on_taken: Callable[[BaseException], object]) ->
 
     async def send_and_look(request: Any) -> Any:
         nonlocal heard_s
+        # An answer may be read long after it was given, by a process that was frozen in between.
+        asked_s = time.monotonic()
         answer = await send(request)
         codes = _member_codes(answer)
         if codes & _ALIVE:
-            heard_s = time.monotonic()
+            heard_s = asked_s
         elif codes & {_UNKNOWN_MEMBER_ID, _FENCED_INSTANCE_ID} and time.monotonic() - heard_s < recent_s:
             error = SlotTakenError(
                 f"another worker has taken the slot {instance!r}: give each a HEADRACE_WORKER_INSTANCE of its own"

@@ -10,7 +10,7 @@ import faust
 import pytest
 from support.stock_faust import measured_app, stock_app
 
-from processors.faust_measures import NO_GENERATION
+from processors.faust_measures import NO_GENERATION, Guard, Recovery
 from processors.rehearsal import Rehearsal, rehearsing
 from processors.self_test import collect
 
@@ -98,6 +98,21 @@ async def test_the_first_assignment_of_a_process_is_never_of_the_generation_of_t
         await listener.on_partitions_revoked([])
     thread.thread_loop.close()
     assert seen == [1, NO_GENERATION, 2, NO_GENERATION]
+
+
+async def test_what_is_fetched_after_a_revocation_is_left_to_the_next_owner_and_ends_nothing():
+    """Measure d: Kafka's thread revokes at once, and the flow stops some turns of the loop later."""
+    app = measured_app()
+    async with rehearsing(app, collect) as rehearsal:
+        app.consumer_generation_id = NO_GENERATION
+        await rehearsal.feed(0)
+        (event,) = rehearsal.delivered
+        assert event.message.generation_id == NO_GENERATION
+        assert not Guard(app, Recovery(app, "rehearsal", _nothing, _nothing)).is_current(event)
+
+
+async def _nothing(*_: object) -> Any:
+    """Neither claims nor bounds."""
 
 
 @pytest.mark.parametrize("app", [stock_app, measured_app])
