@@ -21,7 +21,8 @@ from processors.burst_guard import BurstGuard, why_stopped
 from processors.claims import ClaimsIndex, encode_entry, entry_key
 from processors.claims_log import read_claims
 from processors.config import WorkerConfig
-from processors.faust_measures import Guard, MeasuredTransport, NoFoldersApp, NoWebBoot, Recovery
+from processors.faust_app import new_app
+from processors.faust_measures import Guard, Recovery
 from processors.log_bounds import LogBounds
 from processors.map_event import EventMapper
 from processors.process_chunk import process
@@ -31,7 +32,6 @@ from processors.self_test import run_self_test
 from processors.watchdog import StalledError, Watchdog
 from schemas import avro, chunk, ledger, topics
 from schemas.config_history import ConfigHistory
-from schemas.kafka import KafkaConnection
 from schemas.logs import LogReader
 from schemas.metrics import WorkerMetrics
 from schemas.origin import HEADER as ORIGIN
@@ -52,8 +52,6 @@ FLIGHT_RECORDS: Final = 2_000
 PENDING_CHUNKS: Final = 400
 """Chunks sent and not yet acknowledged; beyond, reading waits."""
 
-COMMIT_INTERVAL_S: Final = 1.0
-SESSION_TIMEOUT_S: Final = 8.0
 DRAIN_S: Final = 5.0
 RETRY_S: Final = 1.0
 
@@ -223,33 +221,8 @@ class Worker:
         return work
 
     def _new_app(self) -> faust.App:
-        app = NoFoldersApp(
-            topics.WORKER_APP_ID,
-            broker=f"kafka://{self._config.kafka.bootstrap.replace(',', ';')}",
-            broker_credentials=_credentials(self._config.kafka),
-            store="memory://",
-            processing_guarantee="at_least_once",
-            consumer_auto_offset_reset="earliest",
-            consumer_group_instance_id=f"{topics.WORKER_APP_ID}-{self._config.instance}",
-            consumer_max_fetch_size=4 << 20,
-            broker_session_timeout=SESSION_TIMEOUT_S,
-            broker_heartbeat_interval=SESSION_TIMEOUT_S / 3,
-            broker_commit_interval=COMMIT_INTERVAL_S,
-            broker_max_poll_records=1_000,
-            stream_buffer_maxsize=PENDING_CHUNKS,
-            stream_wait_empty=False,
-            stream_recovery_delay=0.0,
-            topic_allow_declare=False,
-            topic_disable_leader=True,
-            web_enabled=False,
-            autodiscover=False,
-        )
-        app.BootStrategy = NoWebBoot
-        app.boot_strategy = NoWebBoot(app)
-        app.transport = MeasuredTransport(app.conf.broker_consumer, app)
         loop = asyncio.get_running_loop()
-        app.fail = lambda error: loop.call_soon_threadsafe(self._fail, error)
-        return app
+        return new_app(self._config, PENDING_CHUNKS, lambda error: loop.call_soon_threadsafe(self._fail, error))
 
     def _compose(self) -> faust.App:
         app = self._new_app()
@@ -413,16 +386,3 @@ class Worker:
         if self._failure is not None and not self._failure.done():
             log.error("worker_failed", error=repr(error))
             self._failure.set_result(error)
-
-
-def _credentials(connection: KafkaConnection) -> Any:
-    settings = connection.client_settings()
-    tls = settings.get("ssl_context")
-    if connection.sasl_mechanism:
-        return faust.SASLCredentials(
-            username=connection.sasl_username,
-            password=connection.sasl_password,
-            mechanism=connection.sasl_mechanism,
-            ssl_context=tls,
-        )
-    return faust.SSLCredentials(tls) if tls is not None else None

@@ -107,11 +107,12 @@ def test_a_record_that_comes_behind_a_later_one_owns_its_ids_all_the_same():
 
 def test_places_of_many_expired_records_are_given_back():
     index = ClaimsIndex(WINDOW_MS, unsettled=1)
-    for offset in range(5_000):
-        take(index, offset, offset * 10_000, [event_id(offset)])
+    ids = [number.to_bytes(16, "little") for number in range(5_000)]
+    for offset, one in enumerate(ids):
+        take(index, offset, offset * 10_000, [one])
         index.expire(offset * 10_000)
     assert len(index._ids) < 4_000
-    assert index.claimed_by(4_999) == event_id(4_999)
+    assert index.claimed_by(4_999) == ids[4_999]
     with pytest.raises(KeyError):
         index.claimed_by(0)
 
