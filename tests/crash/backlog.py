@@ -15,7 +15,7 @@ _AT_LEAST_TIMES = 3
 
 @dataclass(frozen=True)
 class Backlog:
-    """How much there was to land, how long that took, and the most memory that the store had then."""
+    """How much there was to land, how long that took from its start, and the most memory that the store had then."""
 
     away_s: float
     events: int
@@ -48,9 +48,9 @@ async def lander_away(stage: Stage, seed: int, away_s: float) -> Backlog:
         await traffic.end()
     finally:
         await traffic.stop()
+    began_s = time.monotonic()
     fleet.start("store")
     await fleet.ready("store")
-    began_s = time.monotonic()
     await evidence.settle(fleet, timeout_s=max(away_s, 150))
     catch_up_s = time.monotonic() - began_s
     process = fleet.members["store"].process

@@ -20,6 +20,7 @@ from schemas.kafka import KafkaConnection
 from schemas.topics import DLQ_WORKER, TOPICS
 
 _PER_SECOND = 1_500
+_ENOUGH = 10_000
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ async def verdict_on(stage: Stage, mutant: Mutant, seed: int) -> Verdict:
     """Let a mutant take its member's place for one workload, kill it as it deserves, and judge."""
     fleet = stage.fleet
     workload = await stage.workload(f"mutant{mutant.module.replace('_', '')}", seed)
-    traffic = stage.traffic(workload, _PER_SECOND)
+    traffic = stage.traffic(workload, _PER_SECOND, _ENOUGH)
     fleet.retire(mutant.member)
     fleet.become(mutant.member, mutant.module)
     member = fleet.members[mutant.member]

@@ -44,7 +44,7 @@ class Report:
 
     seed: int
     full: bool = False
-    minutes: float = 0.0
+    path: Path = Path("soak.md")
     began_s: float = field(default_factory=time.monotonic)
     day: str = field(default_factory=lambda: datetime.now(UTC).date().isoformat())
     outcomes: list[Outcome] = field(default_factory=list)
@@ -58,7 +58,8 @@ class Report:
         return "\n".join(part for part in parts if part)
 
     def _run(self) -> str:
-        how = "FULL=1" if self.full else f"MINUTES={self.minutes:.0f}"
+        minutes = (time.monotonic() - self.began_s) / 60
+        how = "FULL=1" if self.full else f"MINUTES={minutes:.0f}"
         colour = "red" if self.faults else "green"
         return (
             f"## Last run: {colour}\n\n`make soak {how} SEED={self.seed}`, {self.day}, {len(self.outcomes)} rounds.\n"
@@ -135,6 +136,6 @@ def _table(head: tuple[str, str], rows: object) -> str:
     return "\n".join([*lines, ""])
 
 
-def write(path: Path, report: Report) -> None:
-    """Write the document."""
-    path.write_text(report.text(), "utf-8")
+def write(report: Report) -> None:
+    """Write the document, as far as it has come."""
+    report.path.write_text(report.text(), "utf-8")

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from crash.backlog import Backlog, lander_away
+from crash.backlog import lander_away
 from crash.fleet import Fleet
 from crash.mutation import MUTANTS, verdict_on
 from crash.nemesis import Nemesis, Size, plan
@@ -79,6 +79,7 @@ async def rounds(stage: Stage, report: Report, until_s: float, most: int) -> boo
         seed = report.seed + number
         outcome = await one_round(stage, number, seed)
         report.outcomes.append(outcome)
+        write(report)
         say(f"round {number}, seed {seed}: {outcome.verdict}; {outcome.re_emits} re-emits")
         if faults := outcome.faults():
             say("\n".join([str(outcome.story), *faults]))
@@ -98,6 +99,7 @@ async def mutants(folder: Path, report: Report) -> None:
             for number, mutant in enumerate(MUTANTS):
                 verdict = await verdict_on(stage, mutant, report.seed + number)
                 report.mutants[mutant.module] = mutant.found_by(verdict)
+                write(report)
                 say(f"mutant {mutant.module}: {verdict}")
                 if not report.mutants[mutant.module]:
                     report.faults.append(f"the mutant {mutant.module} lives")
@@ -105,9 +107,9 @@ async def mutants(folder: Path, report: Report) -> None:
             await stage.close()
 
 
-async def soak(minutes: float, seed: int, folder: Path, *, full: bool) -> Report:
+async def soak(minutes: float, report: Report, folder: Path) -> None:
     """Run it all; what was found is in the report."""
-    report = Report(seed, full=full)
+    seed, full = report.seed, report.full
     until_s = time.monotonic() + 60 * minutes - MUTANTS_S
     async with Fleet(folder) as fleet:
         for name in ("gateway", "store", "worker"):
@@ -123,8 +125,6 @@ async def soak(minutes: float, seed: int, folder: Path, *, full: bool) -> Report
             await stage.close()
     if is_green:
         await mutants(folder / "mutants", report)
-    report.minutes = (time.monotonic() - report.began_s) / 60
-    return report
 
 
 def main() -> int:
@@ -133,17 +133,18 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=20, help="how long")
     parser.add_argument("--seed", type=int, default=0, help="what all chance follows from; 0: any")
     parser.add_argument("--full", action="store_true", help="the whole table, however long it takes")
-    parser.add_argument("--report", type=Path, default=_REPORT, help="where the report goes")
+    parser.add_argument("--report", type=Path, default=_REPORT, help="where the report goes, as far as it has come")
     given = parser.parse_args()
     seed = given.seed or new_seed()
     folder = Path(tempfile.mkdtemp(prefix="crash-"))
+    report = Report(seed, full=given.full, path=given.report)
     say(f"seed {seed}")
     try:
-        report = asyncio.run(soak(given.minutes, seed, folder, full=given.full))
+        asyncio.run(soak(given.minutes, report, folder))
     except BaseException:
         say(f"failed with seed {seed}; its data and logs are in {folder}")
         raise
-    write(given.report, report)
+    write(report)
     if report.faults:
         again = "FULL=1" if given.full else f"MINUTES={given.minutes:g}"
         say("\n".join(report.faults))
@@ -152,8 +153,6 @@ def main() -> int:
     shutil.rmtree(folder)
     return 0
 
-
-__all__ = ["Backlog", "main"]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 from crash.checker import LandedRow, Verdict, judge, lies, returns_s
 from crash.nemesis import Kind, Size, plan
+from crash.report import Report
 from crash.tcp_proxy import Fault, Link, Trouble
 from crash.workload import Expected, Run, Sending, Workload, read_ledger
 from support.ports import free_port_block
@@ -113,6 +114,13 @@ def test_a_202_to_what_was_sent_while_there_was_no_broker_is_a_lie():
     assert lies([(9.9, 10.1), (19.9, 20.1), (21.0, 22.0)], outages) == []
     assert lies([(10.1, 19.9)], outages) == [(10.1, 19.9)]
     assert returns_s([(9.9, 10.1), (21.0, 22.0), (22.0, 23.0)], outages) == [2.0]
+
+
+def test_a_report_says_which_mutant_lives():
+    report = Report(7, mutants={"found": "3 lost", "missed": ""}, faults=["the mutant missed lives"])
+    assert "| `found` | 3 lost |" in report.text()
+    assert "| `missed` | it lives |" in report.text()
+    assert "## Last run: red" in report.text()
 
 
 def test_a_plan_follows_from_its_seed_and_holds_all_that_its_size_says():
