@@ -214,11 +214,11 @@ class NamelessError(ValueError):
 def stamped_ms(text: str) -> int | None:
     """Return the time that an SDK stamped on a decision, in ms; None for what is no time of a config.
 
-    js-client stamps 0 where its values had no time.
+    Some values that js-client starts from have the time 0, which is none.
     """
     try:
         moment_ms = int(float(text)) if text else None
     except (ValueError, OverflowError):
         return None
     # Beyond what the store can hold it is no time of a config, and beyond 64 bits no record.
-    return moment_ms if moment_ms is not None and clamp(moment_ms) == moment_ms else None
+    return moment_ms if moment_ms is not None and 0 < moment_ms == clamp(moment_ms) else None

@@ -45,6 +45,8 @@ def exposure_row(mapped: Mapped) -> dict[str, Any]:
         ("nan", None),
         ("inf", None),
         ("soon", None),
+        ("0", None),
+        (-1, None),
     ],
 )
 def test_a_config_time_that_no_clock_shows_costs_the_time_and_not_the_exposure(lcut: object, stamped_ms: int | None):
