@@ -8,7 +8,7 @@ State = Literal["running", "sent", "done"]
 """Running or cut off; everything is on its way; what became of it is known."""
 
 
-class ReplayRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+class ReplayRecord(msgspec.Struct, frozen=True):
     """One replay. The last record of its id counts. Times are ms since the epoch.
 
     `ends` and `done` are offsets by `<topic>/<partition>`: what the selection covers, and up to where

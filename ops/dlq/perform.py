@@ -82,7 +82,12 @@ def run(settings: Settings, order: Order, before: ReplayRecord | None, *, wait: 
             record = await _with_bar("sending", work.run)
             return await _settled(settings, store, work.event_ids, record, before) if wait else record
 
-        record = _ask_kafka(settings, sent_and_settled)
+        try:
+            record = _ask_kafka(settings, sent_and_settled)
+        except BaseException:
+            if work.resumable_id:
+                typer.echo(f"  go on with: headrace dlq replay --resume {work.resumable_id}", err=True)
+            raise
     if as_json:
         print_json(orjson.loads(encode(record)))
     else:

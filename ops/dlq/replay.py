@@ -12,6 +12,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -93,21 +94,20 @@ async def forecast(kafka: KafkaConnection, store: Store, order: Order, on_progre
         await scan.find_ends()
         await scan.learn_newest()
         predictor = Predictor(list(order.rules), scan.partitions, parked=order.parked)
-        passed = left = 0
         left = order.limit
         read: Ends = {}
-        async for letters, read_to in scan.letters():
-            chosen = [letter for letter in letters if order.choice.matches(letter)]
-            if order.limit:
-                chosen, left = chosen[:left], left - len(chosen[:left])
-            landed = await asyncio.to_thread(store.landed, _ids_of(chosen))
-            for letter in chosen:
-                found.add(letter, predictor.predict(letter, landed, now_ms()))
-            read |= read_to
-            passed = sum(read.values())
-            on_progress(passed, scan.records)
-            if order.limit and not left:
-                break
+        async with aclosing(scan.letters()) as batches:
+            async for letters, read_to in batches:
+                chosen = [letter for letter in letters if order.choice.matches(letter)]
+                if order.limit:
+                    chosen, left = chosen[:left], left - len(chosen[:left])
+                landed = await asyncio.to_thread(store.landed, _ids_of(chosen))
+                for letter in chosen:
+                    found.add(letter, predictor.predict(letter, landed, now_ms()))
+                read |= read_to
+                on_progress(sum(read.values()), scan.records)
+                if order.limit and not left:
+                    break
         found.unreadable, found.unreadable_named = scan.unreadable.count, scan.unreadable.named
     return found
 
@@ -132,6 +132,11 @@ class Replay:
     def event_ids(self) -> list[bytes]:
         """Of what was sent; of a replay that was gone on with, of all that it selected."""
         return self._earlier + self._sent.event_ids
+
+    @property
+    def resumable_id(self) -> str:
+        """By which it can be gone on with when it is cut off; "" while nothing was written down."""
+        return self._record.id if self._record is not None else ""
 
     @property
     def record(self) -> ReplayRecord:
@@ -183,21 +188,22 @@ class Replay:
         done: Ends = dict(before.done)
         read: Ends = {}
         written_s = time.monotonic()
-        async for letters, read_to in scan.letters():
-            chosen = [letter for letter in letters if self._is_to_send(letter, before.done)]
-            left = self._order.limit - self.record.selected
-            if self._order.limit and left < len(chosen):
-                chosen = chosen[: max(0, left)]
-            await self._send(chosen, scan.partitions, sender, pace)
-            read |= read_to
-            done |= {name: max(at, before.done.get(name, 0)) for name, at in read_to.items()}
-            self._advance(before, done)
-            on_progress(sum(read.values()), scan.records)
-            if time.monotonic() - written_s >= _WRITE_DOWN_S:
-                await self._write_down(sender, state="running")
-                written_s = time.monotonic()
-            if self._order.limit and self.record.selected >= self._order.limit:
-                break
+        async with aclosing(scan.letters()) as batches:
+            async for letters, read_to in batches:
+                chosen = [letter for letter in letters if self._is_to_send(letter, before.done)]
+                left = self._order.limit - self.record.selected
+                if self._order.limit and left < len(chosen):
+                    chosen = chosen[: max(0, left)]
+                await self._send(chosen, scan.partitions, sender, pace)
+                read |= read_to
+                done |= {name: max(at, before.done.get(name, 0)) for name, at in read_to.items()}
+                self._advance(before, done)
+                on_progress(sum(read.values()), scan.records)
+                if time.monotonic() - written_s >= _WRITE_DOWN_S:
+                    await self._write_down(sender, state="running")
+                    written_s = time.monotonic()
+                if self._order.limit and self.record.selected >= self._order.limit:
+                    break
 
     def _is_to_send(self, letter: Letter, done: Ends) -> bool:
         if not self._order.choice.matches(letter):
