@@ -37,7 +37,7 @@ class First(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Of a replayed event: the origin that it was given, packed, in hex, and when it failed first (ms)."""
 
     origin: str
-    failed_at: int
+    failed_at: Annotated[int, Meta(ge=0, le=STORE_MAX_MS)]
 
 
 class RequestPart(msgspec.Struct, omit_defaults=True):

@@ -14,7 +14,7 @@ from ingest.mask import mask
 from ops.dlq.fix import DoesNotApplyError, Rule, meant_for, mended
 from ops.dlq.letters import Letter
 from schemas import chunk
-from schemas.dead_letter import DeadLetter
+from schemas.dead_letter import DeadLetter, Envelope
 from schemas.ids import EventIds, partition_key, partition_of, scope_of
 from schemas.limits import STORE_MAX_MS
 from schemas.origin import HEADER
@@ -116,7 +116,7 @@ def _part(letter: Letter, event: bytes, partitions: int) -> Part:
         occurrence,
         envelope.event_id.hex().encode(),
         origin.pack().hex().encode(),
-        envelope.first_failed_at,
+        _moment_of(envelope),
         event,
     )
     try:
@@ -145,10 +145,11 @@ def _chunk(letter: Letter, partitions: int) -> Part:
     if headers.get(chunk.COUNT_HEADER) != b"%d" % count:
         raise NotReplayableError("miscounted", f"it holds {count} events, and another number was accepted")
     texts, event_ids, index = [], [], 0
+    failed_at = _moment_of(envelope)
     for part in parts:
         ids = _ids_of(part)
         firsts = {
-            place: chunk.First(origin._replace(index=index + place).pack().hex(), envelope.first_failed_at)
+            place: chunk.First(origin._replace(index=index + place).pack().hex(), failed_at)
             for place in range(len(ids))
         }
         named = {place: event_id.hex() for place, event_id in enumerate(ids)}
@@ -158,6 +159,11 @@ def _chunk(letter: Letter, partitions: int) -> Part:
     attempt = letter.now.attempt + 1
     partition = origin.partition if origin.partition < partitions else origin.partition % partitions
     return Part(partition, attempt, count, b",".join(texts), event_ids, len(envelope.original))
+
+
+def _moment_of(envelope: Envelope) -> int:
+    """Return when a letter failed first; what no clock can have said is an end of what a replay may say."""
+    return min(max(envelope.first_failed_at, 0), STORE_MAX_MS)
 
 
 def _ids_of(part: chunk.RequestPart) -> list[bytes]:
@@ -198,7 +204,7 @@ def _record(letter: Letter, replay: str, partitions: int) -> Again:
         (HEADER, origin.pack()),
         (chunk.REPLAY_HEADER, replay.encode()),
         (chunk.ATTEMPT_HEADER, b"%d" % (letter.now.attempt + 1)),
-        (chunk.FAILED_HEADER, b"%d" % min(max(envelope.first_failed_at, 0), STORE_MAX_MS)),
+        (chunk.FAILED_HEADER, b"%d" % _moment_of(envelope)),
     ]
     if partition >= partitions:
         partition = partition_of(envelope.partition_key, partitions)

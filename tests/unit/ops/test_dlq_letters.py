@@ -15,7 +15,7 @@ from ops.dlq.reenter import Again, NotReplayableError, Part, reenter
 from schemas import chunk, dead_letter
 from schemas.dead_letter import DeadLetter
 from schemas.ids import EventIds
-from schemas.limits import REPLAY_ATTEMPTS
+from schemas.limits import REPLAY_ATTEMPTS, STORE_MAX_MS
 from schemas.origin import Origin
 from schemas.reasons import Reason, Stage
 from schemas.topics import DLQ_INGEST, DLQ_LANDER, DLQ_WORKER
@@ -179,6 +179,22 @@ def test_a_chunk_that_can_be_read_now_goes_on_if_as_many_events_were_accepted(sa
     assert read.ids == {0: ids.of(EVENT, 0, True).hex(), 1: ids.of(b'{"time":1}', 0, True).hex()}
     assert [first.origin for first in read.firsts.values()] == [Origin(1, 2, 9, n).pack().hex() for n in range(2)]
     assert entry.partition == 2
+
+
+@pytest.mark.parametrize(("failed_at", "told"), [(-1, 0), (STORE_MAX_MS, STORE_MAX_MS), (2**62, STORE_MAX_MS)])
+def test_a_chunk_of_a_forged_time_does_not_cost_those_that_come_again_with_it(failed_at: int, told: int):
+    part = chunk.RequestPart(**REQUEST, events=[msgspec.Raw(EVENT)])
+    one = worker_letter(
+        chunk.encode(chunk.Chunk([part])),
+        reason=Reason.UNDECODABLE_CHUNK,
+        event_id=None,
+        chunk_headers={"n": b"1"},
+        first_failed_at=failed_at,
+    )
+    entry = reenter(letter_of(one), [], "r", 4)
+    assert isinstance(entry, Part)
+    (read,) = chunk.decode(b'{"requests":[%b]}' % entry.json, is_replay=True).requests
+    assert read.firsts[0].failed_at == told
 
 
 def test_a_record_of_the_lander_goes_back_into_the_topic_and_partition_it_came_from():

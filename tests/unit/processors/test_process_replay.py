@@ -11,9 +11,10 @@ from processors.claims import ClaimsIndex, decode_entry, encode_entry, entry_key
 from processors.map_event import EventMapper
 from processors.process_chunk import process
 from processors.processed import Processed, SourceRecord
-from schemas import avro, chunk, ledger
+from schemas import avro, chunk, dead_letter, ledger
 from schemas.config_history import ConfigHistory
 from schemas.ids import EventIds
+from schemas.limits import STORE_MAX_MS
 from schemas.origin import Origin
 from schemas.reasons import Reason
 from schemas.topics import CUSTOM_EVENTS
@@ -125,11 +126,15 @@ def test_an_event_that_fails_again_is_the_same_dead_letter_one_attempt_older():
         part(GOOD, ids={0: "00"}, firsts={0: chunk.First(FIRST.pack().hex(), 5)}),
         part(GOOD, ids={0: id_of(GOOD).hex()}, firsts={0: chunk.First(" " * 38, 5)}),
         part(GOOD, GOOD, ids={0: id_of(GOOD).hex()}, firsts={0: chunk.First(FIRST.pack().hex(), 5)}),
+        part(BAD, ids={0: id_of(BAD).hex()}, firsts={0: chunk.First(FIRST.pack().hex(), STORE_MAX_MS + 1)}),
+        part(BAD, ids={0: id_of(BAD).hex()}, firsts={0: chunk.First(FIRST.pack().hex(), -1)}),
+        part(BAD, ids={0: id_of(BAD).hex()}, firsts={0: chunk.First(FIRST.pack().hex(), 2**70)}),
     ],
 )
-def test_a_forged_replay_without_ids_and_origins_is_a_dead_letter_as_a_whole(broken: chunk.RequestPart):
+def test_a_forged_replay_without_ids_origins_and_times_is_a_dead_letter_as_a_whole(broken: chunk.RequestPart):
     done = run(broken, offset=50, index=ClaimsIndex(WINDOW_MS), attempt=2)
     assert [letter.reason for letter in done.dead] == [Reason.UNDECODABLE_CHUNK]
+    assert dead_letter.read(done.dead[0].encode()).original == chunk.encode(chunk.Chunk([broken]))
     assert (done.emitted, done.claimed) == ([], [])
     assert ledger.decode(done.ledger).events == 1
 
