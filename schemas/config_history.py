@@ -19,6 +19,7 @@ from schemas.config_versions import (
     document_record,
     entity_records,
     gone,
+    key_of,
 )
 from schemas.specs import Kind, Section, Specs
 
@@ -91,8 +92,13 @@ class ProjectConfigs:
                 self._times.remove(time)
             return
         section = SECTION_OF.get(kind)
-        timeline = self._timelines.get((section, name), []) if section else []
+        timeline = self._timelines.get((section, name)) if section else None
+        if section is None or timeline is None:
+            return
         timeline[:] = [record for record in timeline if record.time != time or record.kind != kind]
+        if not timeline:
+            del self._timelines[section, name]
+            self._hashed[section].pop(djb2(name), None)  # another name may have the same
 
 
 class ConfigHistory:
@@ -155,6 +161,8 @@ class ConfigHistory:
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             log.warning("config_version_unreadable", error=str(error))
             return
+        waiting = self._waiting.get((fields.project, fields.time), [])
+        waiting[:] = [record for record in waiting if key_of(record) != key]
         configs = self._projects.get(fields.project)
         if configs is not None:
             configs.drop(fields.kind, fields.name, fields.time)

@@ -102,6 +102,21 @@ def test_half_a_document_was_never_in_force():
     assert state(history, V1["time"]) == contents(parse(V1))
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_what_a_push_that_was_cut_off_left_behind_and_was_taken_back_never_comes_into_force(is_first: bool):
+    history = ConfigHistory()
+    if not is_first:
+        push(history, parse(V1 | {"time": V1["time"] - 1}))
+    cut_off = json.loads(json.dumps(V1))
+    cut_off["feature_gates"][0]["name"] = "gone_again"
+    for record in records_of_push(history.project("p"), "p", parse(cut_off), PUSHED_MS)[:-1]:
+        history.take(config_versions.key_of(record), config_versions.encode(record))
+    for left in history.unfinished("p", V1["time"]):
+        history.take(config_versions.key_of(left), None)
+    push(history, parse(V1))
+    assert state(history, V1["time"]) == contents(parse(V1))
+
+
 def test_projects_do_not_know_each_others_configs():
     history = ConfigHistory()
     push(history, parse(V1), "other")
@@ -119,6 +134,8 @@ def test_a_tombstone_forgets_what_its_key_names_and_no_more():
     configs = history.project("p")
     assert configs is not None
     assert not configs.timeline("gate", "gate_public")
+    assert all(configs.timeline(*at) for at in configs.entities())
+    assert not configs.name_of_hash("gate", config_versions.djb2("gate_public"))
     assert configs.timeline("gate", "gate_half")
     assert len(configs.timeline("layer", "checkout_layer")) == 2
     history.take(config_versions.key_of(config_versions.document_record("p", parse(V1), 0)), None)
