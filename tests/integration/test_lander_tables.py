@@ -293,7 +293,7 @@ async def test_after_an_error_the_next_question_gets_its_own_answer(address: Sto
 def test_migrations_are_applied_once_each(client: Client):
     assert migrations.pending(client) == []
     assert migrations.apply(client) == []
-    recorded = client.query("SELECT number, count() FROM schema_migrations GROUP BY number").result_rows
+    recorded = client.query("SELECT number, count() FROM schema_migrations GROUP BY number ORDER BY number").result_rows
     assert recorded == [(migration.number, 1) for migration in migrations.known()]
 
 
