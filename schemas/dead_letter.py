@@ -4,12 +4,10 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from importlib.resources import files
 from typing import Any, Final
 
 import fastavro
 import msgspec
-import orjson
 
 from schemas import avro
 from schemas.limits import DEAD_LETTER_MESSAGE_CHARS, DEAD_LETTER_NAME_CHARS, PARTITION_KEY_BYTES
@@ -168,11 +166,8 @@ def _plain(node: Any) -> Any:
     return [_plain(item) for item in node] if isinstance(node, list) else node
 
 
-def _earlier(name: str) -> avro.RecordSchema:
-    return avro.RecordSchema(orjson.loads(files("schemas").joinpath("avsc", f"{name}.avsc").read_bytes()))
-
-
 _WRITERS: Final[dict[int, Any]] = {
-    schema.id: fastavro.parse_schema(_plain(schema.json)) for schema in (avro.DEAD_LETTER, _earlier("dead_letter.1"))
+    schema_id: fastavro.parse_schema(_plain(schema))
+    for schema_id, schema in ((avro.DEAD_LETTER.id, avro.DEAD_LETTER.json), *avro.DEAD_LETTER.earlier.items())
 }
 """By schema id: every version that ever was written. Dead letters are kept for ever, so none is ever left out."""
