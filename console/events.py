@@ -28,7 +28,7 @@ _COMMON: Final = f"""
 """
 _BY_ID: Final = "event_id_bytes = toFixedString(unhex({name:String}), 16)"
 _BY_NAME: Final = "request_id = {name:String} OR unit_id = {name:String} OR user_id = {name:String}"
-_NEWEST: Final = f"ORDER BY received_at DESC LIMIT {EVENTS_MAX}"
+_NEWEST: Final = f"ORDER BY received_at DESC LIMIT {EVENTS_MAX + 1}"
 
 _EXPOSURES: Final = f"""
     SELECT 'exposures' AS table, name, {_COMMON}, kind, group_name, rule_id, config_match, config_version, assignment,
@@ -43,7 +43,7 @@ _LETTERS: Final = f"""
         event_name, unit_id, request_id, key_id, project, environment, toString(received_at) AS received,
         toString(last_failed_at) AS failed,
         concat('dlq.', stage, '/', toString(dlq_partition), '/', toString(dlq_offset)) AS place
-    FROM dead_letters FINAL WHERE {{where}} ORDER BY last_failed_at DESC LIMIT {EVENTS_MAX}
+    FROM dead_letters FINAL WHERE {{where}} ORDER BY last_failed_at DESC LIMIT {EVENTS_MAX + 1}
 """  # noqa: S608
 _LETTERS_BY_ID: Final = "event_id = {name:String}"
 _LETTERS_BY_NAME: Final = "request_id = {name:String} OR unit_id = {name:String}"
@@ -60,6 +60,10 @@ class EventsRoute:
     async def show(self, request: Request) -> Response:
         """Answer a request."""
         name = request.path_params["name"]
+        if not name:
+            raise RefusedError(
+                404, "not_found", "No event, request or unit was named.", "Write it behind the last slash."
+            )
         is_id = _EVENT_ID.fullmatch(name.lower()) is not None
         parameters = {"name": name.lower() if is_id else name}
         where = _BY_ID if is_id else _BY_NAME
@@ -82,7 +86,7 @@ class EventsRoute:
 def events_of(landed: list[dict[str, Any]], letters: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return one entry an event with its hops in the order of time, newest event first. Pure."""
     found: dict[str, dict[str, Any]] = {}
-    for row in landed:
+    for row in sorted(landed, key=lambda one: str(one["received"])):
         event = _event(found, row, row["name"])
         if event["hops"][1:]:
             event["hops"].append({"hop": "landed again", "at": _moment(row["landed"]), "origin": row["origin"]})

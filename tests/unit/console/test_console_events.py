@@ -57,6 +57,14 @@ def test_a_copy_that_came_after_the_claims_window_is_the_same_event_that_landed_
     assert event["hops"][2]["origin"] == "1/0/99/0"
 
 
+def test_the_row_that_counts_is_the_one_that_was_received_first_whatever_the_order_of_rows():
+    copy = row("a", "2026-02-03 12:00:00.100", origin="1/0/99/0", received="2026-02-03 12:00:00.000")
+    for landed in ([copy, row("a", RECEIVED)], [row("a", RECEIVED), copy]):
+        (event,) = events_of(landed, [])
+        assert (event["origin"], event["received_at"]) == ("1/0/7/3", "2026-01-31T12:00:00.000Z")
+        assert [hop["origin"] for hop in event["hops"]] == ["1/0/7/3", "1/0/7/3", "1/0/99/0"]
+
+
 def test_what_never_was_an_event_of_ours_is_told_by_its_place():
     (event,) = events_of([], [letter("", 1, RECEIVED)])
     assert hops(event) == ["accepted", "dead"]
