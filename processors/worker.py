@@ -22,7 +22,7 @@ from processors.claims import ClaimsIndex, encode_entry, entry_key
 from processors.claims_log import read_claims
 from processors.config import WorkerConfig
 from processors.faust_app import new_app
-from processors.faust_measures import Guard, Recovery
+from processors.faust_measures import NO_GENERATION, Guard, Recovery
 from processors.log_bounds import LogBounds
 from processors.map_event import EventMapper
 from processors.process_chunk import process
@@ -86,6 +86,8 @@ class Worker:
         self._bounds = LogBounds(config.kafka)
         self._indexes: dict[int, ClaimsIndex] = {}
         self._bursts: dict[int, BurstGuard] = {}
+        self._counted: dict[int, int] = {}
+        """Up to which offset the burst guard of a partition has counted."""
         self._halted: dict[int, str] = {}
         """Partitions that the burst guard stopped, and why; nothing of them goes on in this process."""
         self._log = 0
@@ -203,7 +205,7 @@ class Worker:
         generation = app.consumer_generation_id
         if self._ordering:
             return {}
-        if generation != self._recovery.generation:
+        if generation == NO_GENERATION or generation != self._recovery.generation:
             return {"joining the group and reading the claims back": (generation, self._claims_read)}
         work: dict[str, object] = {}
         if self._pending:
@@ -285,7 +287,7 @@ class Worker:
         headers = dict(message.headers or ())
         record = SourceRecord(self._log, partition, offset, append_ms, headers, message.value or b"")
         done = process(record, index, self._mapper, time.time_ns() // 1_000_000)
-        if self._config.burst_guard and self._is_burst(partition, done, headers):
+        if self._config.burst_guard and self._is_burst(partition, offset, done, headers):
             return
         flight = self._current_flight()
         self._emit(flight, partition, done, self._carried(headers, append_ms))
@@ -303,10 +305,13 @@ class Worker:
             self._launch(flight)
         self._count(done)
 
-    def _is_burst(self, partition: int, done: Processed, headers: dict[str, bytes]) -> bool:
+    def _is_burst(self, partition: int, offset: int, done: Processed, headers: dict[str, bytes]) -> bool:
         """Stop the partition before a chunk with which too much of it has failed through us; nothing of it is sent."""
         if chunk.REPLAY_HEADER in headers:
             return False  # whoever replays sees what fails, and live events must not wait for that
+        if offset < self._counted.get(partition, 0):
+            return False  # read again after a rebalance: its failures are counted
+        self._counted[partition] = offset + 1
         guard = self._bursts.setdefault(partition, BurstGuard())
         failures = ((letter.origin.index, letter.reason) for letter in done.dead if letter.origin is not None)
         if not guard.take(done.events, failures):

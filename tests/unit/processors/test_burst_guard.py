@@ -5,7 +5,14 @@ import random
 import pytest
 
 from processors.burst_guard import IN_A_ROW, WINDOW, BurstGuard
-from schemas.reasons import Reason
+from processors.config import WorkerConfig
+from processors.processed import Processed
+from processors.worker import Worker
+from schemas.dead_letter import DeadLetter
+from schemas.kafka import KafkaConnection
+from schemas.metrics import WorkerMetrics
+from schemas.origin import Origin
+from schemas.reasons import Reason, Stage
 
 OURS = Reason.UNEXPECTED_ERROR.value
 THEIRS = Reason.INVALID_TIME.value
@@ -60,3 +67,16 @@ def test_it_decides_as_whoever_remembers_every_event():
             assert stopped == expected
             if stopped:
                 break
+
+
+def test_a_chunk_that_is_read_again_is_not_counted_again():
+    """After a rebalance the same failures come once more, and are no more than they were."""
+    worker = Worker(WorkerConfig(KafkaConnection("127.0.0.1:1")), WorkerMetrics())
+    few = IN_A_ROW - 1
+    dead = [
+        DeadLetter(Stage.WORKER, Reason.UNEXPECTED_ERROR, "", b"", 0, Origin(1, 0, 7, index)) for index in range(few)
+    ]
+    done = Processed(events=few, dead=dead)
+    for _ in range(3):
+        assert not worker._is_burst(0, 7, done, {})
+    assert list(worker.readiness()) == ["worker"], "no partition is stopped"

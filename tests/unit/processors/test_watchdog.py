@@ -2,9 +2,14 @@
 
 import pytest
 
+from processors.config import WorkerConfig
+from processors.faust_measures import NO_GENERATION
 from processors.log_bounds import Bounds, RecordsLostError, first_to_process
 from processors.watchdog import Watchdog
+from processors.worker import Worker
+from schemas.kafka import KafkaConnection
 from schemas.limits import WORKER_STALL_S
+from schemas.metrics import WorkerMetrics
 
 EVERY_S = 5.0
 
@@ -50,6 +55,15 @@ def test_kafka_that_was_away_takes_no_patience():
         watchdog.look(now_s, marks)
     watchdog.forget()
     assert watchdog.look(*still[-1]) == ""
+
+
+@pytest.mark.parametrize("generation", [0, NO_GENERATION, 1], ids=["started", "joining", "recovering"])
+async def test_a_worker_that_has_never_been_assigned_anything_is_watched_while_it_joins(generation: int):
+    worker = Worker(WorkerConfig(KafkaConnection("127.0.0.1:1")), WorkerMetrics())
+    app = worker._compose()
+    app.consumer_generation_id = generation
+    assert worker._work_to_do(app, {}) == {"joining the group and reading the claims back": (generation, 0)}
+    app.consumer._thread.thread_loop.close()
 
 
 @pytest.mark.parametrize(
