@@ -39,6 +39,7 @@ async def follow_upstream(
             well = True
             teller.well()
         except (UpstreamError, registry.PushRefusedError) as error:
+            upstream.etag = etag  # who is told that nothing changed would take a refused document for a good one
             teller.trouble(str(error))
         except (KafkaError, OSError, TimeoutError) as error:
             upstream.etag = etag

@@ -261,6 +261,31 @@ async def test_a_watch_takes_what_is_new_and_keeps_the_last_good_document_over_e
             await asyncio.gather(watching, return_exceptions=True)
 
 
+async def test_a_document_that_is_refused_is_a_trouble_for_as_long_as_the_upstream_has_it(
+    upstream: FakeUpstream, broker: KafkaConnection, project: str
+):
+    told: list[dict[str, Any]] = []
+    history = await registry.read_history(broker)
+    await registry.push(broker, history, project, specs.parse(document_of(7)), 7)
+
+    def answer() -> Response:
+        if upstream.asked[-1].headers.get("if-none-match") == '"six"':
+            return Response(status_code=304)
+        return Response(document_of(6), media_type="application/json", headers={"etag": '"six"'})
+
+    upstream.answer = answer
+    async with client_for("") as client:
+        watching = asyncio.create_task(
+            follow_upstream(broker, project, Upstream(client, upstream.address), Teller(told.append), poll_s=0.02)
+        )
+        try:
+            await until(lambda: len(upstream.asked) > 4, 60)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+    assert [each["event"] for each in told] == ["trouble"]
+
+
 async def test_a_watch_that_asks_once_says_by_its_exit_code_how_that_went(
     headrace: Headrace, upstream: FakeUpstream, project: str
 ):
