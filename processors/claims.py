@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from processors.id_table import NOBODY, IdTable
+from processors.id_table import NOBODY, IdTable, Place
 from schemas.ids import EVENT_ID_BYTES
 from schemas.origin import PACKED_BYTES, Origin
 
@@ -104,8 +104,8 @@ class ClaimsIndex:
         self._ids: list[bytes] = []
         self._offsets = array("q")
         self._appends_ms = array("q")
-        self._unowned: Sequence[bytes] | None = None
-        """Ids of which `copies` has just seen that nobody owns them."""
+        self._unowned: tuple[Sequence[bytes], list[Place]] | None = None
+        """Ids of which `copies` has just seen that nobody owns them, and their places."""
         self._late: dict[int, int] = {}
         """Numbers of records that came behind a later one, by offset: their places hold a neighbour's offset."""
         self._late_offsets: dict[int, int] = {}
@@ -133,8 +133,9 @@ class ClaimsIndex:
         An id that nobody owns, or that this very record owns, goes on; one that is repeated inside
         the record, or that another record owns and has not outlived, is a copy.
         """
-        if self._table.owns_none(ids) and len(set(ids)) == len(ids):
-            self._unowned = ids
+        places = self._table.places_of_unowned(ids)
+        if places is not None and len(set(ids)) == len(ids):
+            self._unowned = (ids, places)
             return {}
         found = {}
         seen: set[bytes] = set()
@@ -255,15 +256,19 @@ class ClaimsIndex:
     def _own(self, ids: Sequence[bytes], number: int, append_ms: int) -> None:
         table = self._table
         unowned, self._unowned = self._unowned, None
-        if ids is unowned or (table.owns_none(ids) and len(set(ids)) == len(ids)):
-            return table.put(ids, number)
+        if unowned is not None and unowned[0] is ids:
+            table.put_at(unowned[1], number)
+            return
+        places = table.places_of_unowned(ids)
+        if places is not None and len(set(ids)) == len(ids):
+            table.put_at(places, number)
+            return
         for event_id in ids:
             owner = table.get(event_id)
             if owner == NOBODY:
-                table.put([event_id], number)
+                table.put(event_id, number)
             elif owner != number and not self._holds(owner, append_ms):
                 table.replace(event_id, number)
-        return None
 
     def _append(self, entry: Entry) -> int:
         number = self._base + len(self._ids)

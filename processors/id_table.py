@@ -20,6 +20,9 @@ _IDS_A_BUCKET: Final = 16
 
 NOBODY: Final = -1
 
+Place = tuple[int, bytes]
+"""A bucket, and the part of an id that stands in it."""
+
 
 class IdTable:
     """From id to the number of a record, as long as `is_of(number, id)` says that it holds it.
@@ -42,34 +45,40 @@ class IdTable:
     def __len__(self) -> int:
         return self._count
 
-    def owns_none(self, ids: Sequence[bytes]) -> bool:
-        """Whether surely nobody owns any of the ids; what is nearly always so is told quickly."""
+    def places_of_unowned(self, ids: Sequence[bytes]) -> list[Place] | None:
+        """Return where `put_at` would put the ids, None unless surely nobody owns any of them.
+
+        That is nearly always so, and told quickly. Places are good until the table changes.
+        """
         buckets, low, high = self._buckets, self._low, self._high
         size = len(buckets)
+        places: list[Place] = []
         for event_id in ids:
             key = event_id[:_KEY_BYTES]
-            place = hash(key) & high
-            if key in buckets[place if place < size else place & low]:
-                return False
-        return True
+            number = hash(key) & high
+            if number >= size:
+                number &= low
+            if key in buckets[number]:
+                return None
+            places.append((number, key))
+        return places
 
     def get(self, event_id: bytes) -> int:
         """Return the number of the record that owns an id, or NOBODY."""
         return self._find(event_id)[1]
 
-    def put(self, ids: Sequence[bytes], number: int) -> None:
-        """Let a record own ids that nobody owns, each once."""
-        buckets, low, high = self._buckets, self._low, self._high
-        size = len(buckets)
+    def put(self, event_id: bytes, number: int) -> None:
+        """Let a record own an id that nobody owns."""
+        self.put_at([(self._find(event_id)[0], event_id[:_KEY_BYTES])], number)
+
+    def put_at(self, places: Sequence[Place], number: int) -> None:
+        """Let a record own the ids, each once, that `places_of_unowned` was asked for."""
+        buckets = self._buckets
         tail = number.to_bytes(_NUMBER_BYTES, "little")
-        for event_id in ids:
-            key = event_id[:_KEY_BYTES]
-            place = hash(key) & high
-            if place >= size:
-                place &= low
+        for place, key in places:
             buckets[place] += key + tail
-        self._count += len(ids)
-        while self._count > _IDS_A_BUCKET * len(self._buckets):
+        self._count += len(places)
+        while self._count > _IDS_A_BUCKET * len(buckets):
             self._split_one()
 
     def replace(self, event_id: bytes, number: int) -> None:

@@ -24,7 +24,7 @@ def test_it_answers_as_a_dict_does(todo: list[tuple[str, int]], expected: int):
         subject = event_id(which)
         holders[number] = subject
         if subject not in truth and what == "put":
-            table.put([subject], number)
+            table.put(subject, number)
             truth[subject] = number
         elif subject in truth and what == "replace":
             table.replace(subject, number)
@@ -37,7 +37,7 @@ def test_it_answers_as_a_dict_does(todo: list[tuple[str, int]], expected: int):
     }
     assert len(table) == len(truth)
     for which in range(61):
-        if table.owns_none([event_id(which)]):
+        if table.places_of_unowned([event_id(which)]) is not None:
             assert event_id(which) not in truth
 
 
@@ -46,7 +46,7 @@ def test_it_grows_by_itself_and_finds_everything(expected: int):
     ids = [number.to_bytes(16, "little") for number in range(5_000)]
     table = IdTable(lambda number, asked: ids[number] == asked, expected)
     for number, one in enumerate(ids):
-        assert table.owns_none([one])
-        table.put([one], number)
+        assert table.places_of_unowned([one]) is not None
+        table.put(one, number)
     assert [table.get(one) for one in ids] == list(range(5_000))
     assert len(table) == 5_000
