@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -119,22 +119,19 @@ def list_(
     project: Annotated[str | None, typer.Option(help="Only of this project.")] = None, as_json: AsJson = False
 ) -> None:
     """List the keys that are known, by id; the keys themselves are kept nowhere."""
-    from rich.console import Console
-    from rich.table import Table
-
     records = [record for record in _known(read_settings()) if project in (None, record.project)]
     if as_json:
         print_json([_described(record) for record in records])
         return
     columns = ("key id", "kind", "project", "environment", "created", "valid", "events/s", "note")
-    table = Table(*columns, header_style="bold")
+    rows = []
     now_ms = _now_ms()
     for record in records:
         created = datetime.fromtimestamp(record.created_at / 1000, UTC).strftime("%Y-%m-%d %H:%M")
         valid, events_per_s = _validity(record, now_ms), str(record.quota_events_per_s or "any")
         about = (record.key_id, record.kind, record.project, record.environment)
-        table.add_row(*about, created, valid, events_per_s, record.note)
-    Console().print(table if records else "No key is known; `headrace keys create` makes one.")
+        rows.append((*about, created, valid, events_per_s, record.note))
+    _print_table(columns, rows, "No key is known; `headrace keys create` makes one.")
 
 
 def used(
@@ -144,20 +141,15 @@ def used(
 
     What still sends with a key that is to be revoked stands here.
     """
-    from rich.console import Console
-    from rich.table import Table
-
-    from ops.console_client import ask_sql, printable
+    from ops.console_client import ask_sql
 
     rows = orjson.loads(ask_sql(read_settings(), _USE, "json"))["rows"]
     uses = [dict(zip(_USE_COLUMNS, row, strict=True)) for row in rows if project in (None, row[1])]
     if as_json:
         print_json(uses)
         return
-    table = Table(*(name.replace("_", " ") for name in _USE_COLUMNS), header_style="bold")
-    for use in uses:
-        table.add_row(*(printable(str(value)) for value in use.values()))
-    Console(highlight=False).print(table if uses else "The store holds no event that was sent with a key.")
+    columns = [name.replace("_", " ") for name in _USE_COLUMNS]
+    _print_table(columns, [use.values() for use in uses], "The store holds no event that was sent with a key.")
 
 
 def quota(
@@ -280,8 +272,13 @@ def _known(settings: Settings) -> list[KeyRecord]:
     from ops.ask_kafka import ask
     from ops.kafka import read_compacted
 
-    found = ask(settings, KEYS, read_compacted(settings.kafka, KEYS))
-    return sorted((keys.decode(value) for value in found.values()), key=lambda record: record.created_at)
+    found = []
+    for key, value in ask(settings, KEYS, read_compacted(settings.kafka, KEYS)).items():
+        try:
+            found.append(keys.decode(value))
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            typer.echo(f"{key[:80]!r} is no key: {error}", err=True)
+    return sorted(found, key=lambda record: record.created_at)
 
 
 def _found(records: Sequence[KeyRecord], key_id: str) -> KeyRecord:
@@ -314,6 +311,20 @@ def _length(text: str) -> int:
         return milliseconds(text)
     except ValueError as error:
         fail(f"{error}.", "", ExitCode.USAGE)
+
+
+def _print_table(columns: Sequence[str], rows: Iterable[Iterable[object]], none: str) -> None:
+    """Print rows for people as text: what an SDK calls itself may be markup."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from ops.console_client import printable
+
+    table = Table(*columns, header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(printable(str(value))) for value in row))
+    Console(highlight=False).print(table if table.rows else none)
 
 
 def _validity(record: KeyRecord, now_ms: int) -> str:

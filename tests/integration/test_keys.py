@@ -7,7 +7,8 @@ import orjson
 import pytest
 from support.commands import Headrace
 
-from ops.kafka import read_compacted
+from ops.config import registry
+from ops.kafka import publish, read_compacted
 from schemas import keys
 from schemas.kafka import KafkaConnection
 from schemas.keys import KeyRecord
@@ -66,6 +67,19 @@ def test_an_import_does_not_bring_a_revoked_key_back_nor_move_one(headrace: Head
 def _records(broker: KafkaConnection) -> dict[str, KeyRecord]:
     topic = asyncio.run(read_compacted(broker, KEYS))
     return {record.key_id: record for record in map(keys.decode, topic.values())}
+
+
+def test_whatever_stands_beside_a_key_it_is_listed(headrace: Headrace, broker: KafkaConnection):
+    """A note is nobody's markup, and a record that somebody else wrote into the topic is none."""
+    assert headrace("keys", "create", "--kind", "client", "--note", "[/n]\x1b[2J").exit_code == 0
+    asyncio.run(publish(broker, KEYS, [(b"junk", b"junk")]))
+    try:
+        listed = headrace("keys", "list")
+    finally:
+        asyncio.run(registry._write(broker, [(KEYS, b"junk", None)]))
+    assert listed.exit_code == 0, listed.output
+    assert "\x1b" not in listed.output
+    assert "junk" in listed.stderr
 
 
 def test_a_rotated_key_lives_on_for_the_overlap_beside_its_successor(headrace: Headrace, broker: KafkaConnection):
