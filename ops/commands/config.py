@@ -143,11 +143,9 @@ def show(
         return
     _print_table(versions, "")
     spec = spec_of(record)
-    typer.echo(
-        f"{record.kind} {name}, version {record.version or '–'}, by {spec.get('idType')}, salt {spec.get('salt')}"
-    )
+    _say(f"{record.kind} {name}, version {record.version or '–'}, by {spec.get('idType')}, salt {spec.get('salt')}")
     for rule_id, group in rules_of(spec).items():
-        typer.echo(f"  {rule_id}  {group}")
+        _say(f"  {rule_id}  {group}")
 
 
 def diff(
@@ -169,9 +167,9 @@ def diff(
     for each in found if not as_json else ():
         where = f"{each.section} {each.name}{' ' if each.path else ''}{each.path}"
         if each.change == "changed":
-            typer.echo(f"~ {where}: {_short(each.before)} → {_short(each.after)}")
+            _say(f"~ {where}: {_short(each.before)} → {_short(each.after)}")
         else:
-            typer.echo(f"{'+' if each.change == 'added' else '-'} {where}")
+            _say(f"{'+' if each.change == 'added' else '-'} {where}")
     if found:
         raise typer.Exit(ExitCode.FAILED)
     if not as_json:
@@ -276,17 +274,26 @@ def _described_version(record: VersionRecord) -> dict[str, Any]:
     }
 
 
+def _say(line: str) -> None:
+    """Print a line of what somebody else may have named."""
+    from ops.console_client import printable
+
+    typer.echo(printable(line))
+
+
 def _print_table(rows: list[dict[str, Any]], none: str) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from ops.console_client import printable
 
     if not rows:
         typer.echo(none)
         return
     table = Table(*(name.replace("_", " ") for name in rows[0]), header_style="bold")
     for row in rows:
-        table.add_row(*(Text(_cell(name, value)) for name, value in row.items()))
+        table.add_row(*(Text(printable(_cell(name, value))) for name, value in row.items()))
     Console().print(table)
 
 

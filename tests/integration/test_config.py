@@ -157,6 +157,19 @@ def test_what_was_in_force_when_can_be_listed_shown_and_compared(headrace: Headr
         assert answered.stdout.strip(), command
 
 
+def test_what_an_upstream_names_its_configs_steers_no_terminal(headrace: Headrace, project: str, tmp_path: Path):
+    gate = V1["feature_gates"][0]
+    wild = V1 | {"feature_gates": [{**gate, "name": "[/x]\x1b[2J", "rules": [{**gate["rules"][0], "id": "\x1b]0;r"}]}]}
+    own = ("--project", project)
+    assert headrace("config", "push", "-", *own, stdin=orjson.dumps(wild)).exit_code == 0
+    other = tmp_path / "specs.json"
+    other.write_bytes(document_of(9))
+    for command in (["list"], ["show", "[/x]\x1b[2J"], ["diff", "newest", str(other)]):
+        told = headrace("config", *command, *own)
+        assert "[/x]" in told.stdout, command
+        assert "\x1b" not in told.stdout, command
+
+
 def test_a_name_that_is_a_gate_and_a_config_is_asked_for(headrace: Headrace, project: str):
     twice = V1 | {"dynamic_configs": [{**V1["dynamic_configs"][0], "name": "gate_half"}]}
     assert headrace("config", "push", "-", "--project", project, stdin=orjson.dumps(twice)).exit_code == 0
