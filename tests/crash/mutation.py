@@ -1,6 +1,7 @@
 """The checker is proven by mutants: pipelines that are wrong in one place, each of which must turn it red."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -12,15 +13,17 @@ from crash import evidence
 from crash.checker import Verdict
 from crash.fleet import PATIENCE_S
 from crash.storm import Stage
+from support.lander_process import nobody_is_in
 from support.waiting import until
 
 from ops.kafka import admin_client
 from schemas.crash_points import CrashPoint
 from schemas.kafka import KafkaConnection
-from schemas.topics import DLQ_WORKER, TOPICS
+from schemas.topics import DLQ_WORKER, TOPICS, WORKER_APP_ID
 
 _PER_SECOND = 1_500
 _ENOUGH = 10_000
+_SETTLED_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Mutant:
     crashes: Sequence[tuple[CrashPoint, int]] = ()
     kills: int = 0
     refuse_dead_letters: bool = False
+    other_subscription: bool = False
+    """Whether the group hands its assignment, which names other topics, to who starts under its name at once."""
 
     def found_by(self, verdict: Verdict) -> str:
         """Return how many events the checker found wrong, and in which way; "" when it found none."""
@@ -48,6 +53,7 @@ MUTANTS: Final = (
         ("lost", "reordered"),
         [(CrashPoint.WORKER_ALL_DURABLE, n) for n in (1, 1, 2, 3)],
         kills=3,
+        other_subscription=True,
     ),
     Mutant("boolean_marker", "worker", ("lost",), ((CrashPoint.WORKER_CLAIM_DURABLE, 5),)),
     Mutant("answer_before_ack", "gateway", ("lost",), ((CrashPoint.GATEWAY_BEFORE_APPEND, 9),)),
@@ -84,13 +90,17 @@ async def verdict_on(stage: Stage, mutant: Mutant, seed: int) -> Verdict:
                 await until(lambda since=now_ms: stage.store.received_since(since), PATIENCE_S, "nothing lands")
                 fleet.kill(mutant.member)
             await traffic.end()
-            await evidence.settle(fleet)
+            with contextlib.suppress(AssertionError):  # it may stand still; the member itself goes on then
+                await evidence.settle(fleet, _SETTLED_S)
     finally:
         await traffic.stop()
         fleet.retire(mutant.member)
         fleet.become(mutant.member, "")
+        if mutant.other_subscription:
+            await until(lambda: nobody_is_in(fleet.kafka, WORKER_APP_ID), PATIENCE_S)
         fleet.start(mutant.member)
     await fleet.ready(mutant.member)
+    await evidence.settle(fleet)
     return await stage.verdict(workload.run)
 
 
