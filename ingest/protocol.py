@@ -282,8 +282,8 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _short_request(self, cycle: RequestResponseCycle, app: ASGI3Application) -> Request | None:
         """Return a log request whose body is small and coming in now, None for every other."""
-        if cycle is not self.cycle or not cycle.more_body:
-            return None  # it was pipelined behind another one
+        if cycle is not self.cycle or not cycle.more_body or cycle.body:
+            return None  # it was pipelined behind another one, and has come in whole or in part
         if cycle.waiting_for_100_continue or self.flow.write_paused:
             return None
         scope = cast("Scope", cycle.scope)

@@ -97,6 +97,16 @@ async def test_requests_that_are_sent_ahead_are_answered_in_order(server: Server
     assert server.gateway.log.events() == [EVENT] * 2
 
 
+@pytest.mark.parametrize("left", [1, len(BODY) - 1])
+async def test_a_request_that_is_sent_ahead_in_part_is_taken_whole(server: Server, left: int) -> None:
+    client = await server.connect()
+    await client.send(request() + request()[:-left])
+    assert (await client.answer())[0] == 202
+    await client.send(request()[-left:])
+    assert (await client.answer())[0] == 202
+    assert server.gateway.log.events() == [EVENT] * 2
+
+
 async def test_one_connection_goes_either_way(server: Server) -> None:
     client = await server.connect()
     large = b'{"events":[],"pad":"' + b"x" * 100_000 + b'"}'
