@@ -18,6 +18,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from processors.landing.dead_letter_rows import row_of
 from processors.landing.store_thread import StoreThread
 from schemas.kafka import KafkaConnection
+from schemas.large_records import large_records
 from schemas.limits import MIB
 from schemas.logs import LogReader
 from schemas.metrics import DeadLetterMetrics
@@ -31,6 +32,7 @@ STAGE_OF: Final = {DLQ_INGEST: Stage.INGEST, DLQ_WORKER: Stage.WORKER, DLQ_LANDE
 
 _POLL_MS: Final = 250
 _BATCH_RECORDS: Final = 5_000
+_BATCH_BYTES: Final = 16 * MIB
 _FETCH_BYTES: Final = 2 * MIB
 _SESSION_MS: Final = 10_000
 _RETRY_S: Final = 1.0
@@ -116,17 +118,18 @@ class DeadLetterLander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiok
     async def _land_some(self) -> None:
         if self._must_seek:
             await self._seek()
-        found = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=_BATCH_RECORDS)
+        found = await large_records(
+            self._consumer, timeout_ms=_POLL_MS, max_records=_BATCH_RECORDS, max_bytes=_BATCH_BYTES
+        )
         if not found or self._must_seek:
             return
-        lines = [row_of(record, self._log, STAGE_OF[tp.topic]) for tp, records in found.items() for record in records]
-        block = b"\n".join(lines)
         try:
-            await self._store.run(lambda client: _insert(client, block))
+            # In the thread of the store: to mask what is shown takes seconds where letters are large.
+            await self._store.run(lambda client: _insert(client, _block(found, self._log)))
         except BaseException:
             self._must_seek = True
             raise
-        self._metrics.landed.inc(len(lines))
+        self._metrics.landed.inc(sum(map(len, found.values())))
         self._waiting_for = {}
 
     async def _seek(self) -> None:
@@ -146,6 +149,10 @@ class DeadLetterLander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiok
     async def on_partitions_assigned(self, _assigned: Iterable[TopicPartition]) -> None:
         """Read nothing before the table was asked how far it is: another may have landed since."""
         self._must_seek = True
+
+
+def _block(found: dict[TopicPartition, list[Any]], log: int) -> bytes:
+    return b"\n".join(row_of(record, log, STAGE_OF[tp.topic]) for tp, records in found.items() for record in records)
 
 
 def _insert(client: Client, block: bytes) -> None:

@@ -14,6 +14,8 @@ from schemas.topics import WORKER_APP_ID
 COMMIT_INTERVAL_S: Final = 1.0
 SESSION_TIMEOUT_S: Final = 8.0
 _FETCH_BYTES: Final = 4 * MIB
+_POLL_CHUNKS: Final = 200
+"""Taken from a fetch at once: what is fetched is compressed, and a chunk has 512 KiB or more."""
 
 
 def new_app(config: WorkerConfig, pending_chunks: int, fail: Callable[[BaseException], object]) -> faust.App:
@@ -30,7 +32,7 @@ def new_app(config: WorkerConfig, pending_chunks: int, fail: Callable[[BaseExcep
         broker_session_timeout=SESSION_TIMEOUT_S,
         broker_heartbeat_interval=SESSION_TIMEOUT_S / 3,
         broker_commit_interval=COMMIT_INTERVAL_S,
-        broker_max_poll_records=1_000,
+        broker_max_poll_records=_POLL_CHUNKS,
         stream_buffer_maxsize=pending_chunks,
         stream_wait_empty=False,
         stream_recovery_delay=0.0,

@@ -22,6 +22,7 @@ from console.ledger.raw import accepted_of
 from console.ledger.weigh import LogSide
 from schemas import topics
 from schemas.kafka import KafkaConnection
+from schemas.large_records import large_records
 from schemas.ledger import coordinate_of, decode, decode_dropped, is_of_replay, key_of
 from schemas.limits import MIB
 from schemas.logs import LogReader
@@ -43,6 +44,7 @@ _BACK_OFF_MS: Final = 20
 
 _POLL_MS: Final = 500
 _POLL_RECORDS: Final = 1_000
+_POLL_BYTES: Final = 16 * MIB
 
 _CHUNK_BYTES: Final = len(key_of(0, 0, 0))
 
@@ -124,8 +126,8 @@ class _Reading:
         await self._read_on_the_way(numbers)
         await self._read_dropped()
         rejected = await self._ends(DLQ_LANDER, numbers)
-        await self._read(await self._since(refused, SKEW_MS), self._on_refused_at_gateway)
-        await self._read(await self._since(rejected, SKEW_MS), self._on_refused_at_lander)
+        await self._read(await self._since(refused, SKEW_MS), self._on_refused_at_gateway, are_large=True)
+        await self._read(await self._since(rejected, SKEW_MS), self._on_refused_at_lander, are_large=True)
 
     # --- step by step --------------------------------------------------------------------------
 
@@ -180,7 +182,7 @@ class _Reading:
         missing = await asyncio.to_thread(self._unrecorded, windows)
         self._check_backlog("The worker", sum(end - begin for ranges in missing.values() for begin, end in ranges))
         for turn in zip_longest(*([(tp, one) for one in ranges] for tp, ranges in missing.items())):
-            await self._read(dict(filter(None, turn)), self._on_unrecorded)
+            await self._read(dict(filter(None, turn)), self._on_unrecorded, are_large=True)
 
     def _unrecorded(self, windows: Mapping[TopicPartition, Range]) -> dict[TopicPartition, list[Range]]:
         missing = {}
@@ -241,8 +243,10 @@ class _Reading:
         begins = await self._consumer.beginning_offsets(wanted)
         return {tp: offsets[tp].offset if tp in offsets and offsets[tp].offset >= 0 else begins[tp] for tp in wanted}
 
-    async def _read(self, ranges: Mapping[TopicPartition, Range], on_record: OnRecord) -> None:
-        """Hand over every record of these ranges."""
+    async def _read(
+        self, ranges: Mapping[TopicPartition, Range], on_record: OnRecord, *, are_large: bool = False
+    ) -> None:
+        """Hand over every record of these ranges; `are_large` where one may be as large as a body."""
         behind = {tp for tp, (start, end) in ranges.items() if start < end}
         if not behind:
             return
@@ -251,7 +255,12 @@ class _Reading:
         for tp in behind:
             consumer.seek(tp, ranges[tp][0])
         while behind:
-            found = await consumer.getmany(*behind, timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
+            if are_large:
+                found = await large_records(
+                    consumer, *behind, timeout_ms=_POLL_MS, max_records=_POLL_RECORDS, max_bytes=_POLL_BYTES
+                )
+            else:
+                found = await consumer.getmany(*behind, timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
             for tp, records in found.items():
                 end = ranges[tp][1]
                 for record in records:

@@ -11,10 +11,12 @@ from ops.dlq.letters import TOPICS, Letter, Letters, Newest, Place, may_have_fai
 from schemas import dead_letter
 from schemas.dead_letter import EnvelopeError
 from schemas.kafka import KafkaConnection
+from schemas.large_records import large_records
 from schemas.limits import MIB
 
 _POLL_MS: Final = 500
 _POLL_RECORDS: Final = 5_000
+_POLL_BYTES: Final = 32 * MIB
 
 Ends = dict[str, int]
 """Offsets by `<topic>/<partition>`."""
@@ -140,7 +142,9 @@ class Scan:
         for tp in behind:
             consumer.seek(tp, begins[tp])
         while behind:
-            found = await consumer.getmany(*behind, timeout_ms=_POLL_MS, max_records=at_once)
+            found = await large_records(
+                consumer, *behind, timeout_ms=_POLL_MS, max_records=at_once, max_bytes=_POLL_BYTES
+            )
             records = [record for tp, some in found.items() for record in some if record.offset < ends[tp]]
             if records:
                 yield records

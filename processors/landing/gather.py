@@ -12,8 +12,9 @@ _IDLE_POLL_MS: Final = 250
 _NAP_S: Final = 0.04
 """Between two looks while a batch fills: a look costs about as much as 60 records."""
 
-_MANY: Final = 2_000
-"""A look that yields so many is followed by the next at once: there is a backlog."""
+LOOK_RECORDS: Final = 500
+"""Records that one look takes at the most: how large they are is known afterwards, and what is fetched is compressed.
+A look that yields so many is followed by the next at once: there is a backlog."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,15 @@ async def gather(consumer: AIOKafkaConsumer, limits: Limits) -> Gathered:
     """
     clock = asyncio.get_running_loop().time
     gathered = Gathered()
-    gathered.add(await consumer.getmany(timeout_ms=_IDLE_POLL_MS, max_records=limits.rows))
+    gathered.add(await consumer.getmany(timeout_ms=_IDLE_POLL_MS, max_records=min(limits.rows, LOOK_RECORDS)))
     if not gathered.count:
         return gathered
     began = clock()
     last = gathered.count
     while room := limits.leaves(gathered, clock() - began):
-        if last < _MANY:
+        if last < LOOK_RECORDS:
             await asyncio.sleep(min(_NAP_S, max(0.0, limits.age_s - (clock() - began))))
         before = gathered.count
-        gathered.add(await consumer.getmany(timeout_ms=0, max_records=room))
+        gathered.add(await consumer.getmany(timeout_ms=0, max_records=min(room, LOOK_RECORDS)))
         last = gathered.count - before
     return gathered

@@ -9,7 +9,7 @@ from aiokafka import TopicPartition
 from support.clocks import skip_waiting
 from support.landing import FakeRecord
 
-from processors.landing.gather import Limits, gather
+from processors.landing.gather import LOOK_RECORDS, Limits, gather
 
 _PARTITION = TopicPartition("exposures", 0)
 
@@ -22,7 +22,8 @@ async def _no_waiting() -> None:
 class Log:
     """Records of 100 bytes, each there from its second on; looked at as a consumer looks at the log."""
 
-    def __init__(self, seconds: Iterable[float]) -> None:
+    def __init__(self, seconds: Iterable[float], size_bytes: int = 100) -> None:
+        self._value = bytes(size_bytes)
         self._clock = asyncio.get_running_loop().time
         self.began_s = self._clock()
         self._coming = list(seconds)
@@ -39,7 +40,7 @@ class Log:
             await asyncio.sleep(timeout_ms / 1000)
         found = [second for second in self._coming[:max_records] if second <= self.now_s]
         del self._coming[: len(found)]
-        return {_PARTITION: [FakeRecord(bytes(100)) for _ in found]} if found else {}
+        return {_PARTITION: [FakeRecord(self._value) for _ in found]} if found else {}
 
 
 def _limits(rows: int = 1_000, size_bytes: int = 1_000_000, age_s: float = 0.5) -> Limits:
@@ -63,6 +64,18 @@ async def test_a_full_batch_is_cut_at_once():
     assert [(await gather(log, _limits(rows=10))).count for _ in range(3)] == [10, 10, 5]
     log = Log([0.0] * 25)
     assert (await gather(log, _limits(size_bytes=2_500))).count == 25
+    assert log.now_s == 0.0
+
+
+async def test_a_backlog_of_large_records_is_taken_in_pieces_that_fit_into_memory():
+    """What is fetched is compressed: 2 MiB of it were 1 GiB of events that repeat themselves."""
+    log = Log([0.0] * 4 * LOOK_RECORDS, size_bytes=10_000)
+    assert (await gather(log, _limits(rows=20_000))).count == LOOK_RECORDS
+
+
+async def test_a_backlog_of_small_records_is_one_batch_and_waits_for_nothing():
+    log = Log([0.0] * 4 * LOOK_RECORDS, size_bytes=10)
+    assert (await gather(log, _limits(rows=4 * LOOK_RECORDS))).count == 4 * LOOK_RECORDS
     assert log.now_s == 0.0
 
 
