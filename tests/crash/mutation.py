@@ -50,7 +50,7 @@ MUTANTS: Final = (
     Mutant(
         "stock_faust",
         "worker",
-        ("lost", "reordered"),
+        ("lost", "doubled", "reordered"),
         [(CrashPoint.WORKER_ALL_DURABLE, n) for n in (1, 1, 2, 3)],
         kills=3,
         other_subscription=True,
