@@ -11,12 +11,12 @@ from processors.landing.gather import Gathered
 from schemas.reasons import Reason
 
 
-def batch(counts: dict[int, int]) -> Gathered:
-    """Return so many records for each partition."""
+def batch(counts: dict[int, int], first: int = 0) -> Gathered:
+    """Return so many records for each partition, from the offset `first` on."""
     gathered = Gathered()
-    gathered.add(
-        {TopicPartition("exposures", n): [FakeRecord(b"") for _ in range(count)] for n, count in counts.items()}
-    )
+    for number, count in counts.items():
+        records = [FakeRecord(b"", offset=offset) for offset in range(first, first + count)]
+        gathered.add({TopicPartition("exposures", number): records})
     return gathered
 
 
@@ -37,10 +37,19 @@ def test_it_stops_when_two_hundred_records_of_one_partition_in_a_row_are_refused
 
 
 def test_rows_go_on_being_counted_from_batch_to_batch():
-    bursts = Bursts()
-    half = batch({0: IN_A_ROW // 2})
-    assert bursts.judge(half, refused(half, 0, IN_A_ROW // 2, Reason.UNKNOWN_SCHEMA)) is None
-    assert bursts.judge(half, refused(half, 0, IN_A_ROW // 2, Reason.UNKNOWN_SCHEMA)) is not None
+    bursts, half = Bursts(), IN_A_ROW // 2
+    for first, goes_on in ((0, True), (half, False)):
+        gathered = batch({0: half}, first)
+        assert (bursts.judge(gathered, refused(gathered, 0, half, Reason.UNKNOWN_SCHEMA)) is None) == goes_on
+
+
+def test_a_batch_that_comes_again_after_a_rebalance_is_not_counted_again():
+    bursts, few = Bursts(), IN_A_ROW - 1
+    for _ in range(3):
+        gathered = batch({0: few})
+        assert bursts.judge(gathered, refused(gathered, 0, few, Reason.INSERT_REFUSED)) is None
+    longer = batch({0: few + 1})
+    assert bursts.judge(longer, refused(longer, 0, few + 1, Reason.INSERT_REFUSED)) is not None
 
 
 def test_garbage_that_strangers_write_stops_nothing():
