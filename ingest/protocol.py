@@ -97,6 +97,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._in_head = False
         self._hosts = 0
         self._forgotten_bytes = 0
+        self._bodiless_bytes = 0  # pieces that hold nothing of a body: sizes of chunks, trailers
         self._hold = Hold(self.app.log_events.in_flight) if isinstance(self.app, GatewayApp) else None
         self._short: _Short | None = None
         self._refusal: Refusal | None = None
@@ -158,11 +159,21 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._in_head:
             self._more_head_bytes += len(data)
         self._unset_keepalive_if_required()
+        self._bodiless_bytes += len(data)
         self._parse(data)
         if self._in_head and self._more_head_bytes > HEADER_BLOCK_BYTES:
             self._refuse(_headers_too_large())
+        elif self._began_s and not self._in_head and self._bodiless_bytes > HEADER_BLOCK_BYTES:
+            self._end_bodiless()
         elif self._hold is not None and (self._in_head or self._short is not None):
             self._count_unfinished(self._hold, len(data))
+
+    def _end_bodiless(self) -> None:
+        """End a request that goes on without more of its body: trailers, or what may stand behind a chunk's size."""
+        if self._is_answering():
+            self._refuse(_headers_too_large())
+        else:
+            self._close()
 
     def _count_unfinished(self, hold: Hold, size: int) -> None:
         try:
@@ -206,6 +217,8 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take one header."""
+        if not self._in_head:
+            return  # a trailer, which nobody reads (RFC 9110, 6.5.1)
         name = name.lower()
         if name == b"host":
             self._hosts += 1
@@ -216,6 +229,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Check the head and go on."""
         self._in_head = False
+        self._bodiless_bytes = 0
         at_most = self._first_piece_bytes + self._more_head_bytes
         if at_most > HEADER_BLOCK_BYTES and self._head_bytes() > HEADER_BLOCK_BYTES:
             self._refusal = _headers_too_large()
@@ -231,6 +245,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Keep a piece of the body, or forget it if the request is answered."""
+        self._bodiless_bytes = 0
         if self._short is not None:
             self._short.body.append(body)  # most come in one piece, which need not be copied
         elif self.cycle.response_complete:

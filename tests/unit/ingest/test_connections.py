@@ -1,6 +1,7 @@
 """Connections: too many, too slow, half open, left early, and what becomes of them when a gateway stops."""
 
 import asyncio
+import contextlib
 import gzip
 import json
 from collections.abc import Sequence
@@ -238,6 +239,46 @@ async def test_the_limit_on_headers_is_inclusive(server: Server, over: int, stat
     if status == 431:
         assert json.loads(body)["reason"] == "headers_too_large"
         assert await client.is_closed()
+
+
+CHUNKED = (
+    f"POST /v1/log_event HTTP/1.1\r\nhost: gateway\r\nstatsig-api-key: {SECRET}\r\ntransfer-encoding: chunked\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize("key", [SECRET, "unknown"])
+@pytest.mark.parametrize("piece", [b"a: b\r\n" * 200, b"a: b\r\nlong: ", b"x" * 1000], ids=["many", "one", "no line"])
+async def test_what_comes_behind_a_body_and_never_ends_is_cut(server: Server, key: str, piece: bytes) -> None:
+    """Trailers, which nobody sends and nobody here reads, and what stands behind the size of a chunk."""
+    client = await server.connect()
+    await client.send(CHUNKED.replace(SECRET, key).encode() + (b"0\r\n" if piece.startswith(b"a") else b"0;"))
+    with contextlib.suppress(ConnectionError):
+        async with asyncio.timeout(60):
+            for _ in range(20_000):
+                await client.send(piece)
+                (kept,) = server.http._server.server_state.connections or {None}
+                assert kept is None or len(kept.headers or ()) < 10
+                if kept is None or kept.transport.is_closing():
+                    break
+                piece = b"y" * 10_000 if piece.endswith(b"long: ") else piece
+            else:
+                pytest.fail("it went on for ever")
+    await until(lambda: not server.http._server.server_state.connections)
+
+
+async def test_a_body_in_small_chunks_with_a_trailer_comes_in_whatever_way_it_is_cut(server: Server) -> None:
+    body = b'{"events":[' + EVENT + b'],"pad":"' + b"x" * 10_000 + b'"}'
+    chunks = b"".join(b"1;extension\r\n%c\r\n" % code for code in body)
+    client = await server.connect()
+    data = CHUNKED.encode() + chunks + b"0\r\nsum: 1\r\n\r\n"
+    assert len(chunks) > 4 * HEADER_BLOCK_BYTES
+    for start in range(0, len(data), 11):
+        client.writer.write(data[start : start + 11])
+        await asyncio.sleep(0)
+    assert (await client.answer())[0] == 202
+    await client.send(request())
+    assert (await client.answer())[0] == 202
+    assert server.gateway.log.events() == [EVENT] * 2
 
 
 @pytest.mark.parametrize("start", [b"POST /v1/log_event?k=", b"POST /v1/log_event HTTP/1.1\r\nstatsig-api-key: "])
