@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from crash.workload import ARMS, Expected, Run
+from crash.workload import ARMS, POISON_AT_WORKER, Expected, Run
 
 Place = tuple[int, int, int, int]
 """Where the log has an event: log, partition, offset, index."""
@@ -27,6 +27,7 @@ class Verdict:
     lost: list[int] = field(default_factory=list)
     """Acknowledged, and nowhere: neither landed nor, where it never can, among the dead letters."""
     doubled: list[int] = field(default_factory=list)
+    """Landed more than once, or dead under more than one origin of the log."""
     reordered: list[int] = field(default_factory=list)
     """Sent after another event of the unit had been acknowledged, and standing before it in the log."""
     phantom: list[int] = field(default_factory=list)
@@ -52,7 +53,10 @@ class Verdict:
 
 
 def judge(run: Run, expected: Expected, rows: Iterable[LandedRow], dead: Iterable[int]) -> Verdict:
-    """Judge one workload by its ledger, all of its rows, and the numbers of all its dead letters."""
+    """Judge one workload by its ledger, all of its rows, and its dead letters: a number for each origin.
+
+    The gateway knows no copies: each that it refuses is dead under an origin of its own.
+    """
     found = list(rows)
     times = Counter(row.number for row in found)
     buried = Counter(dead)
@@ -60,7 +64,10 @@ def judge(run: Run, expected: Expected, rows: Iterable[LandedRow], dead: Iterabl
     for number in expected.acked_at:
         if number not in (buried if run.poison_of(number) else times):
             verdict.lost.append(number)
-    verdict.doubled = sorted(number for number, count in times.items() if count > 1)
+    verdict.doubled = sorted(
+        {number for number, count in times.items() if count > 1}
+        | {n for n, count in buried.items() if count > 1 and run.poison_of(n) == POISON_AT_WORKER}
+    )
     verdict.phantom = sorted(
         {row.number for row in found if not _is_as_sent(run, expected, row)}
         | {number for number in buried if number not in expected.times_sent or not run.poison_of(number)}

@@ -179,7 +179,7 @@ async def dead_numbers(fleet: Fleet, run: Run) -> list[int]:
         for name in (topics.DLQ_INGEST, topics.DLQ_WORKER, topics.DLQ_LANDER)
         for n in range(fleet.settings.partitions)
     ]
-    found = []
+    found: dict[tuple[int, object], None] = {}
     for record in await read_whole(fleet.kafka, partitions):
         letter = avro.DEAD_LETTER.decode(record.value[5:])
         if letter["original"] == GARBAGE:
@@ -191,8 +191,10 @@ async def dead_numbers(fleet: Fleet, run: Run) -> list[int]:
         if not event["user"]["userID"].startswith(f"{run.name}-"):
             continue
         when = event["time"]
-        found.append(int(when.split()[1]) if isinstance(when, str) else when - run.base_ms)
-    return found
+        number = int(when.split()[1]) if isinstance(when, str) else when - run.base_ms
+        # At the gateway the letter's own place is the origin; a crash writes a worker's twice under one.
+        found[number, letter["origin"] or (record.partition, record.offset)] = None
+    return [number for number, _ in found]
 
 
 async def ledger(fleet: Fleet) -> dict[str, Any]:

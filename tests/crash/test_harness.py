@@ -10,7 +10,7 @@ from crash.checker import LandedRow, Verdict, judge, lies, returns_s
 from crash.nemesis import Kind, Size, plan
 from crash.report import Report
 from crash.tcp_proxy import Fault, Link, Trouble
-from crash.workload import Expected, Run, Sending, Workload, read_ledger
+from crash.workload import POISON_AT_GATEWAY, POISON_AT_WORKER, Expected, Run, Sending, Workload, read_ledger
 from support.ports import free_port_block
 
 RUN = Run("r", 1, 1_000_000)
@@ -40,7 +40,8 @@ def poison_of(run: Run, expected: Expected) -> list[int]:
 
 def test_a_pipeline_without_faults_is_green(sent: tuple[Run, list[Sending], Expected]):
     run, _, expected = sent
-    verdict = judge(run, expected, rows_of(run, expected), poison_of(run, expected) * 2)
+    again = [number for number in poison_of(run, expected) if run.poison_of(number) == POISON_AT_GATEWAY]
+    verdict = judge(run, expected, rows_of(run, expected), [*poison_of(run, expected), *again])
     assert verdict.is_green, verdict
     assert verdict.landed + verdict.dead == len(expected.units) == 600
     assert all(acknowledged == landed > 0 for acknowledged, landed in verdict.arms.values())
@@ -56,6 +57,8 @@ def faulty(sent: tuple[Run, list[Sending], Expected], fault: str) -> Verdict:
             dead.pop()
         case "a row stands there twice":
             rows.append(rows[0]._replace(origin=(1, 0, 10_000, 0)))
+        case "a dead letter has two origins":
+            dead.append(next(number for number in dead if run.poison_of(number) == POISON_AT_WORKER))
         case "nobody sent it":
             rows.append(rows[0]._replace(number=10_000))
         case "another arm has it":
@@ -74,6 +77,7 @@ def faulty(sent: tuple[Run, list[Sending], Expected], fault: str) -> Verdict:
         ("a row is missing", "lost"),
         ("a dead letter is missing", "lost"),
         ("a row stands there twice", "doubled"),
+        ("a dead letter has two origins", "doubled"),
         ("nobody sent it", "phantom"),
         ("another arm has it", "phantom"),
         ("a good event is dead", "phantom"),
