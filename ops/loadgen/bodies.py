@@ -5,7 +5,8 @@ The machine is shared with what is measured, so nothing is encoded per event: a 
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from hashlib import shake_128
 from typing import Final, Literal
 
 import zstandard
@@ -17,9 +18,13 @@ MOST_EVENTS_PER_REQUEST: Final = 1_000
 
 Encoding = Literal["identity", "gzip", "zstd"]
 
-# Filled in per request: user block, user block, time, request number. The rest of each id is the place.
+_USER_ID_DIGITS: Final = 14
+_DEVICE_DIGITS: Final = 32
+"""As many as a UUID has. Real ids are random: a pipeline that compresses would look better than it is without."""
+
+# Filled in for each event: request number, user, device, time.
 _USER: Final = (
-    '{"userID":"load-%b{place:03d}","customIDs":{"stableID":"device-%b{place:03d}"},"country":"{country}",'
+    '{"userID":"%b","customIDs":{"stableID":"%b"},"country":"{country}",'
     '"appVersion":"1.4.{minor}","custom":{"plan":"pro"},"statsigEnvironment":{"tier":"production"}}'
 )
 _EVENT: Final = (
@@ -121,8 +126,19 @@ class RequestMaker:
 
     def body(self, number: int, now_ms: int) -> bytes:
         """Return the JSON of request `number`."""
-        user = b"%06d" % (number % self._blocks)
-        return self._body % ((b"%09d" % number, user, user, b"%013d" % now_ms) * self.events)
+        name, time = b"%09d" % number, b"%013d" % now_ms
+        values: list[bytes] = []
+        for user, device in self._users(number % self._blocks):
+            values += (name, user, device, time)
+        return self._body % tuple(values)
+
+    def _users(self, block: int) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the ids of the users and devices of a request, the same for every request of the block."""
+        digits = _USER_ID_DIGITS + _DEVICE_DIGITS
+        ids = shake_128(b"%d" % block).hexdigest(self.events * digits // 2).encode()
+        for start in range(0, len(ids), digits):
+            device = start + _USER_ID_DIGITS
+            yield ids[start:device], ids[device : start + digits]
 
     def make(self, number: int, now_ms: int) -> bytes:
         """Return request `number`, head and body; equal arguments give equal bytes."""
