@@ -22,13 +22,14 @@ CREATE TABLE IF NOT EXISTS config_versions (
 ORDER BY (project, section, name, time, kind, version);
 
 -- The versions with the time in which they were in force. The first is taken for what was before it.
+-- Half a document, whose push was cut off before its own row, was never in force.
 CREATE VIEW IF NOT EXISTS config_versions_in_force AS
 SELECT
     project, section, kind, name, version, time, is_gone, id_type, groups, delegates,
     if(row_number() OVER whole = 1, toDateTime64(0, 3, 'UTC'), time) AS from_time,
     leadInFrame(greatest(time, pushed_at), 1, toDateTime64('2299-12-31 00:00:00', 3, 'UTC')) OVER whole AS replaced_at
 FROM config_versions FINAL
-WHERE kind != 'document'
+WHERE kind != 'document' AND (project, time) IN (SELECT project, time FROM config_versions FINAL WHERE kind = 'document')
 WINDOW whole AS (PARTITION BY project, section, name ORDER BY time ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING);
 
 -- Names as exposures call them: plain, and by their hash.
@@ -36,7 +37,7 @@ CREATE VIEW IF NOT EXISTS config_names AS
 SELECT DISTINCT project, section, name, called
 FROM config_versions FINAL
 ARRAY JOIN [name, name_hash] AS called
-WHERE kind != 'document';
+WHERE kind != 'document' AND (project, time) IN (SELECT project, time FROM config_versions FINAL WHERE kind = 'document');
 
 -- Exposures with what is known now of the decision, as of the time of the event; `exposures` has what was
 -- known when it landed. The columns are the same, so that a question needs another table only.

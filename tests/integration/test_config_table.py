@@ -26,7 +26,7 @@ from processors.map_event import EventMapper, RequestContext
 from schemas import avro, migrations, specs
 from schemas.chunk import RequestPart
 from schemas.config_history import ConfigHistory, records_of_push
-from schemas.config_versions import djb2, document_record, encode, key_of
+from schemas.config_versions import VersionRecord, djb2, document_record, encode, key_of
 from schemas.kafka import KafkaConnection
 from schemas.metrics import ConfigLanderMetrics
 from schemas.origin import Origin
@@ -177,6 +177,21 @@ def test_the_view_says_of_each_exposure_what_the_worker_would_say_now(client: Cl
     assert {each["config_match"] for each in wanted.values()} == {
         "exact", "by_time", "stale", "unknown_config", "unknown_rule",
     }  # fmt: skip
+
+
+def test_half_a_document_was_never_in_force_in_the_store_either(client: Client):
+    """Its push was cut off, and then the document was given another time: what it left is of no document."""
+    client.command("TRUNCATE TABLE config_versions")
+    *most, last = records_of_push(None, "p", parsed(1), FIRST_MS)
+
+    def land(records: list[VersionRecord]) -> None:
+        lines = b"\n".join(orjson.dumps(row_of(record, FIRST_MS)) for record in records)
+        client.raw_insert("config_versions", column_names=list(COLUMNS), insert_block=lines, fmt="JSONEachRow")
+
+    land(most)
+    assert count(client, "1", "config_versions_in_force") == count(client, "1", "config_names") == 0
+    land([last])
+    assert count(client, "1", "config_versions_in_force") == len(most)
 
 
 def test_the_view_has_the_columns_of_the_table(client: Client):
