@@ -148,8 +148,12 @@ class LogEvents:
         stalled = self._linger.stalled
         if stalled and any(part.partition in stalled for part in parts):
             raise Refusal(Reason.LOG_UNAVAILABLE, "the log does not acknowledge; try again")
-        charge(known, len(found.events) + len(found.refused))
         self.in_flight.take(len(body))
+        try:
+            charge(known, len(found.events) + len(found.refused))
+        except Refusal:
+            self.in_flight.give_back(len(body))
+            raise
         ticket = self._linger.put(parts, len(found.refused))
         if found.refused:
             for letter in dead_letters_of(head, found, known.record):

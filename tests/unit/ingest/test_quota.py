@@ -1,5 +1,6 @@
 """A key's quota: to the event, on a clock of the test's."""
 
+import gzip
 import json
 import random
 
@@ -11,6 +12,7 @@ from ingest.auth import KeyDirectory
 from ingest.quota import Quota
 from schemas import keys
 from schemas.keys import KeyKind, KeyRecord
+from schemas.limits import GATEWAY_IN_FLIGHT_BYTES
 
 S = 1_000_000_000
 LIMITED = "secret-limited"
@@ -85,10 +87,15 @@ def _known(directory: KeyDirectory, per_s: int) -> None:
     directory.on_record(made.key_hash.encode(), keys.encode(made))
 
 
+def _body(events: int) -> bytes:
+    made = [{"eventName": "x", "user": {"userID": f"u-{n}"}, "time": n} for n in range(events)]
+    return json.dumps({"events": made}).encode()
+
+
 async def _post(gateway: MemoryGateway, events: int, key: str = LIMITED) -> tuple[int, str]:
-    body = {"events": [{"eventName": "x", "user": {"userID": f"u-{n}"}, "time": n} for n in range(events)]}
+    body = gzip.compress(_body(events))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(gateway.app), base_url="http://gateway") as http:
-        answer = await http.post("/v1/log_event", json=body, headers={"statsig-api-key": key})
+        answer = await http.post("/v1/log_event", content=body, headers={"statsig-api-key": key})
     return answer.status_code, answer.json().get("reason", "")
 
 
@@ -105,6 +112,21 @@ async def test_beyond_its_quota_a_key_is_told_to_try_again_and_no_other_key_is(c
     clock.now_ns += S // 10
     assert await _post(gateway, 1) == (202, "")
     assert len(gateway.log.events()) == 511
+
+
+async def test_what_the_gateway_has_no_room_for_is_not_counted_and_what_is_over_the_quota_takes_no_room(clock: Clock):
+    gateway = MemoryGateway(clock=clock)
+    _known(gateway.directory, 10)
+    in_flight = gateway.app.log_events.in_flight
+    kept = GATEWAY_IN_FLIGHT_BYTES - len(_body(10))
+    in_flight.take(kept)
+    in_flight.take(1)
+    assert await _post(gateway, 10) == (503, "overloaded")
+    in_flight.give_back(1)
+    assert await _post(gateway, 10) == (202, "")
+    clock.now_ns += S // 2
+    assert await _post(gateway, 6) == (503, "over_quota")
+    assert in_flight.held_bytes == kept
 
 
 async def test_events_that_are_refused_count_as_well(clock: Clock):
