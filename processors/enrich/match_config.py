@@ -7,6 +7,7 @@ entity's version, or only one of them, or neither. docs/config.md has the rules 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -22,6 +23,8 @@ SPECIAL_RULES: Final = frozenset(
     {"default", "disabled", "prestart", "layerAssignment", "targetingGate", "inlineTargetingRules"}
 )
 """Rule ids that SDKs send without a rule of that id."""
+
+_FACTS_KEPT: Final = 4_096
 
 OVERRIDES: Final = (":override", ":id_override")
 """What rule ids end with when somebody was put there by hand."""
@@ -228,7 +231,7 @@ class _Question:
         edges = sorted(
             {
                 edge
-                for line in (self.own, self.decider)
+                for line in ((self.own,) if self.own is self.decider else (self.own, self.decider))
                 for record in line
                 for edge in (record.time, self._since(record))
             }
@@ -245,8 +248,14 @@ def _plain(configs: ProjectConfigs, section: Section, name: str) -> str:
 
 
 def _facts(record: VersionRecord | None) -> _Facts | None:
+    return _facts_of(record.spec) if record is not None and record.spec else None
+
+
+@lru_cache(_FACTS_KEPT)
+def _facts_of(spec: str) -> _Facts | None:
+    """Read a spec. Kept, since whoever makes up rule ids would have every version read for each of them."""
     try:
-        return _facts_of_json(record.spec) if record is not None and record.spec else None
+        return _facts_of_json(spec)
     except (msgspec.MsgspecError, RecursionError):
         return None  # whatever somebody else wrote into the topic, an exposure of it lands
 
