@@ -204,8 +204,10 @@ def _choice(
 ) -> "Choice":
     from ops.dlq.choose import Choice, ChoiceError, moment_ms, named
     from ops.dlq.replay import now_ms
-    from schemas.reasons import Stage
+    from schemas.reasons import Reason, Stage
 
+    if unknown := set(reason or ()) - set(Reason):
+        fail(f"there is no reason {min(unknown)!r}.", "`headrace dlq list` names those there are.", ExitCode.USAGE)
     if unknown := set(stage or ()) - set(Stage):
         fail(f"there is no stage {min(unknown)!r}.", f"There are {', '.join(Stage)}.", ExitCode.USAGE)
     now = now_ms()

@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
         """
         settings = read_settings()
         with client_of(settings, _ANSWER_S) as client, reachable(settings):
-            answer = client.get(f"/api/events/{quote(name)}")
+            answer = client.get(f"/api/events/{quote(name, safe='')}")
         if answer.status_code != httpx.codes.OK:
             refused(answer.status_code, answer.content)
         body: dict[str, Any] = orjson.loads(answer.content)

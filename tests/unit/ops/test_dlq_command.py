@@ -21,6 +21,8 @@ def headrace(monkeypatch: pytest.MonkeyPatch) -> Headrace:
     [
         (("replay",), "no filter was given"),
         (("replay", "--all", "--stage", "gateway"), "there is no stage 'gateway'"),
+        (("replay", "--reason", "invalid_tiem"), "there is no reason 'invalid_tiem'"),
+        (("list", "--reason", "invalid_tiem"), "there is no reason 'invalid_tiem'"),
         (("replay", "--since", "yesterday"), "'yesterday' is no time"),
         (("replay", "--all", "--fix", "rules.yaml"), "neither .toml nor .json"),
         (("replay", "--all", "--fix", "missing.toml"), "No such file"),
