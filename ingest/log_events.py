@@ -15,7 +15,7 @@ from ingest.in_flight import InFlight
 from ingest.linger import Linger, Ticket
 from ingest.receive import Request, body_of, number_of
 from ingest.refusal import Refusal
-from ingest.shared_user import with_shared_user
+from ingest.shared_user import has_shared_user, with_shared_user
 from ingest.split import Refused, Split, split
 from schemas.crash_points import CrashPoint, reach
 from schemas.dead_letter import DeadLetter
@@ -28,6 +28,9 @@ from schemas.reasons import Reason
 _LARGE_BODY_BYTES: Final = MIB
 """Bodies above are taken apart in a thread, so that one of them does not hold up a thousand others."""
 
+_SMALL_BODY_BYTES: Final = 2 * KIB
+"""Whatever it is made into, a body below holds up nobody."""
+
 _LARGE_TO_REWRITE_BYTES: Final = 16 * KIB
 """To rewrite an event takes a hundred times as long as to take it as it is."""
 
@@ -35,6 +38,17 @@ _LARGE_TO_REWRITE_BYTES: Final = 16 * KIB
 def is_large(body: bytes) -> bool:
     """Tell whether a body is too large to be decoded, or taken apart, while everybody waits."""
     return len(body) > _LARGE_BODY_BYTES
+
+
+def takes_long(request: Request, body: bytes) -> bool:
+    """Tell whether a decoded body is large, or becomes large by the user that stands beside its events."""
+    if is_large(body):
+        return True
+    return len(body) > _SMALL_BODY_BYTES and not _is_of_sdk(request) and has_shared_user(body)
+
+
+def _is_of_sdk(request: Request) -> bool:
+    return b"statsig-sdk-type" in request.headers or b"st" in request.query
 
 
 Rewrite = Callable[[bytes, KnownKey], bytes]
@@ -97,7 +111,7 @@ class LogEvents:
         return accepted(*await self._keep_decoded(request, known, body, None))
 
     async def _keep_decoded(self, request: Request, known: KnownKey, body: bytes, rewrite: Rewrite | None) -> Kept:
-        if is_large(body) or (rewrite is not None and len(body) > _LARGE_TO_REWRITE_BYTES):
+        if takes_long(request, body) if rewrite is None else len(body) > _LARGE_TO_REWRITE_BYTES:
             held_bytes = len(body)
             self.in_flight.take(held_bytes)
             try:
@@ -187,7 +201,7 @@ def _read(request: Request, known: KnownKey, body: bytes, rewrite: Rewrite | Non
     """Return the JSON of a log request and its events. Raises Refusal."""
     if rewrite is not None:
         body = rewrite(body, known)
-    elif b"statsig-sdk-type" not in request.headers and b"st" not in request.query:
+    elif not _is_of_sdk(request):
         # Every SDK says which it is, and none has a user beside its events: looking costs 0.5 µs an event.
         body = with_shared_user(body)
     return body, split(body)

@@ -23,7 +23,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from ingest.answer import Answer, headers_of, refusing
 from ingest.auth import KnownKey
 from ingest.in_flight import Hold
-from ingest.log_events import Taken, is_large
+from ingest.log_events import Taken, takes_long
 from ingest.receive import Request, RequestIds, length_of
 from ingest.refusal import Refusal
 from ingest.routes import GatewayApp
@@ -311,7 +311,7 @@ class GatewayProtocol(HttpToolsProtocol):
         app, cycle, request, known, pieces = short
         try:
             body = app.log_events.decoded(request, pieces[0] if len(pieces) == 1 else b"".join(pieces))
-            if is_large(body):
+            if takes_long(request, body):
                 task = self.loop.create_task(self._take_large(short, body))
                 self.tasks.add(task)
                 task.add_done_callback(self.tasks.discard)

@@ -32,6 +32,14 @@ _decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode: Final = msgspec.json.Encoder().encode
 
 
+def has_shared_user(body: bytes) -> bool:
+    """Tell whether a user stands beside the events; True where the body is not read that easily."""
+    try:
+        return bytes(_find_user(body).user) not in _ABSENT
+    except _UNREADABLE:
+        return True
+
+
 def with_shared_user(body: bytes) -> bytes:
     """Return a log request in which every event has its user. Raises Refusal (400, 413).
 

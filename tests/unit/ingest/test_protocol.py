@@ -184,3 +184,26 @@ async def test_a_small_body_that_becomes_a_large_one_holds_up_nobody(
     assert (await server.ask(request()))[0] == 202
     assert ran_in[-1] is threading.main_thread(), "what is small is not worth a thread"
     assert server.gateway.log_events.held_bytes() == 0
+
+
+@pytest.mark.parametrize("pad", [0, HIGH_WATER_LIMIT], ids=["on the short way", "on the other"])
+async def test_a_user_beside_many_events_is_put_into_each_of_them_where_it_holds_up_nobody(
+    server: Server, monkeypatch: pytest.MonkeyPatch, pad: int
+) -> None:
+    """A body of 10 KB becomes one of megabytes."""
+    ran_in = []
+
+    def spied(whole: bytes) -> Split:
+        ran_in.append(threading.current_thread())
+        return split(whole)
+
+    monkeypatch.setattr(ingest.log_events, "split", spied)
+    user = {"userID": "u", "custom": {"x": "y" * 3_000}}
+    body = json.dumps({"events": [{"eventName": "a"}] * 400, "user": user, "pad": "z" * pad}).encode()
+    assert (await server.ask(request(body)))[0] == 202
+    assert threading.main_thread() not in ran_in
+    assert len(server.gateway.log.events()) == 400
+    told = request(json.dumps({"events": [{"eventName": "a"}] * 400}).encode(), extra="statsig-sdk-type: go-sdk\r\n")
+    assert (await server.ask(told))[0] == 202
+    assert ran_in[-1] is threading.main_thread(), "nobody put anything into them"
+    assert server.gateway.app.log_events.in_flight.held_bytes == 0
