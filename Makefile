@@ -30,8 +30,9 @@ $(VENV)/.prepared: $(VENV)/.installed ops/stack/pom.xml
 run: install $(VENV)/.prepared ## Start everything and let a real SDK run an experiment: make run ARGS="--events 5000 --exit"
 	@$(BIN)/headrace demo $(ARGS)
 
+# Tests on real parts wait more than they compute, so two files at a time take two thirds of the time.
 test: install parts $(VENV)/.prepared ## Run every test there is, on real parts
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 test-fast: install $(VENV)/.prepared ## Run the tests of the daily loop (two minutes)
 	$(BIN)/pytest -m "not slow" $(ARGS)
