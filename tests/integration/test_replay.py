@@ -122,6 +122,7 @@ class Traffic:
         chance.shuffle(events)
         # Equal events within one request would be two events, so a retry has a request of its own.
         copies = chance.sample(events, EVENTS // 10)
+        self.sent_twice = {id_of(event) for event in copies}
         self.sent = len(events) + len(copies)
         self._bodies = [
             b'{"events":[%b],"statsigMetadata":%b}' % (b",".join(some[at : at + 40]), orjson.dumps(SENDER))
@@ -318,7 +319,11 @@ async def test_every_dead_letter_lands_once_whatever_happens_to_its_replays(
         assert len(dead) == len(traffic.dead)
         landed = await desk.landed()
         assert set(landed) == {event_id.hex() for event_id in traffic.good}
-        at_lander = next(event_id for event_id, (reason, _) in traffic.dead.items() if reason is Reason.EVENT_TOO_DEEP)
+        # The gateway refuses a copy under an origin of its own, which would be one hop more.
+        once = {
+            event_id: reason for event_id, (reason, _) in traffic.dead.items() if event_id not in traffic.sent_twice
+        }
+        at_lander = next(event_id for event_id, reason in once.items() if reason is Reason.EVENT_TOO_DEEP)
         await refused_by_the_lander(desk, at_lander)
         await desk.settled()
         listed = {row["by_reason"]: int(row["dead"]) for row in await desk.run("list", "--by", "reason")}
