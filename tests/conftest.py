@@ -27,6 +27,11 @@ settings.load_profile("patient")
 _Report = TypeVar("_Report", pytest.TestReport, pytest.CollectReport)
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name bytes that are no text by their size: gzip writes the time into them, and processes must agree on names."""
+    return f"{len(val)}-bytes" if isinstance(val, bytes) and not val.isascii() else None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_settings_of_the_developer() -> Iterator[None]:
     """A HEADRACE_* variable of the shell must not decide a test; only the shared cache is kept."""
