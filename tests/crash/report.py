@@ -43,6 +43,7 @@ class Report:
     """What a soak has seen."""
 
     seed: int
+    minutes: float = 20
     full: bool = False
     path: Path = Path("soak.md")
     began_s: float = field(default_factory=time.monotonic)
@@ -58,12 +59,10 @@ class Report:
         return "\n".join(part for part in parts if part)
 
     def _run(self) -> str:
-        minutes = (time.monotonic() - self.began_s) / 60
-        how = "FULL=1" if self.full else f"MINUTES={minutes:.0f}"
+        how = "FULL=1" if self.full else f"MINUTES={self.minutes:g}"
         colour = "red" if self.faults else "green"
-        return (
-            f"## Last run: {colour}\n\n`make soak {how} SEED={self.seed}`, {self.day}, {len(self.outcomes)} rounds.\n"
-        )
+        took = f"rounds: {len(self.outcomes)}, minutes in all: {(time.monotonic() - self.began_s) / 60:.0f}"
+        return f"## Last run: {colour}\n\n`make soak {how} SEED={self.seed}`, {self.day}; {took}.\n"
 
     def _verdicts(self) -> str:
         verdicts = [outcome.verdict for outcome in self.outcomes]

@@ -137,7 +137,7 @@ def main() -> int:
     given = parser.parse_args()
     seed = given.seed or new_seed()
     folder = Path(tempfile.mkdtemp(prefix="crash-"))
-    report = Report(seed, full=given.full, path=given.report)
+    report = Report(seed, given.minutes, full=given.full, path=given.report)
     say(f"seed {seed}")
     try:
         asyncio.run(soak(given.minutes, report, folder))
