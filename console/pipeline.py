@@ -13,7 +13,7 @@ from console.fresh import Fresh
 from console.log_watch import NOT_ASKED, LogWatch, rate
 from console.questions import iso_s, rows
 from console.store_pool import StorePool
-from schemas.topics import CUSTOM_EVENTS, DLQ_INGEST, DLQ_LANDER, DLQ_WORKER, EVENTS_RAW, EXPOSURES, LANDER_GROUP
+from schemas.topics import CUSTOM_EVENTS, DEAD_LETTERS, EVENTS_RAW, EXPOSURES, LANDER_GROUP
 from schemas.topics import WORKER_APP_ID as WORKER_GROUP
 
 TABLES: Final = ("exposures", "custom_events")
@@ -79,9 +79,7 @@ def _log(watch: LogWatch) -> dict[str, Any]:
                 "group": LANDER_GROUP,
             },
         },
-        "dead_letters": {
-            topic: sample.kept(topic) if sample else None for topic in (DLQ_INGEST, DLQ_WORKER, DLQ_LANDER)
-        },
+        "dead_letters": {topic: sample.kept(topic) if sample else None for topic in DEAD_LETTERS},
     }
 
 

@@ -22,13 +22,10 @@ from schemas.large_records import large_records
 from schemas.limits import MIB
 from schemas.logs import LogReader
 from schemas.metrics import DeadLetterMetrics
-from schemas.reasons import Stage
 from schemas.store import StoreAddress
-from schemas.topics import DEAD_LETTER_GROUP, DLQ_INGEST, DLQ_LANDER, DLQ_WORKER
+from schemas.topics import DEAD_LETTER_GROUP, DEAD_LETTERS
 
 log = structlog.get_logger()
-
-STAGE_OF: Final = {DLQ_INGEST: Stage.INGEST, DLQ_WORKER: Stage.WORKER, DLQ_LANDER: Stage.LANDER}
 
 _POLL_MS: Final = 250
 _BATCH_RECORDS: Final = 5_000
@@ -107,7 +104,7 @@ class DeadLetterLander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiok
             heartbeat_interval_ms=_SESSION_MS // 3,
         )
         try:
-            self._consumer.subscribe(list(STAGE_OF), listener=self)
+            self._consumer.subscribe(list(DEAD_LETTERS), listener=self)
             await self._consumer.start()
             while not self._stopping.is_set():
                 await self._land_some()
@@ -139,7 +136,7 @@ class DeadLetterLander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiok
         last = {(stage, partition): offset for stage, partition, offset in answer}
         self._must_seek = False
         for tp in self._consumer.assignment():
-            offset = last.get((STAGE_OF[tp.topic].value, tp.partition))
+            offset = last.get((DEAD_LETTERS[tp.topic].value, tp.partition))
             self._consumer.seek(tp, 0 if offset is None else offset + 1)
 
     async def on_partitions_revoked(self, _revoked: Iterable[TopicPartition]) -> None:
@@ -152,11 +149,10 @@ class DeadLetterLander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiok
 
 
 def _block(found: dict[TopicPartition, list[Any]], log: int) -> bytes:
-    return b"\n".join(row_of(record, log, STAGE_OF[tp.topic]) for tp, records in found.items() for record in records)
+    return b"\n".join(
+        row_of(record, log, DEAD_LETTERS[tp.topic]) for tp, records in found.items() for record in records
+    )
 
 
 def _insert(client: Client, block: bytes) -> None:
     client.raw_insert("dead_letters", insert_block=block, fmt="JSONEachRow")
-
-
-__all__ = ["STAGE_OF", "DeadLetterLander"]

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from schemas.limits import ENVELOPE_BYTES
+from schemas.reasons import Stage
 
 EVENTS_RAW: Final = "events.raw"
 EXPOSURES: Final = "exposures"
@@ -18,6 +19,9 @@ KEYS: Final = "keys"
 LOGS: Final = "logs"
 SCHEMAS: Final = "schemas"
 REPLAYS: Final = "replays"
+
+DEAD_LETTERS: Final = {DLQ_INGEST: Stage.INGEST, DLQ_WORKER: Stage.WORKER, DLQ_LANDER: Stage.LANDER}
+"""The topics of dead letters in the order of an event's path, each with the stage that writes it."""
 
 WORKER_APP_ID: Final = "headrace-worker"
 CLAIMS_TABLE: Final = "claims"

@@ -12,9 +12,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from schemas.avro import DEAD_LETTER, unframe
 from schemas.kafka import KafkaConnection
-from schemas.topics import DLQ_INGEST, DLQ_LANDER, DLQ_WORKER
+from schemas.topics import DEAD_LETTERS
 
-_DEAD_LETTER_TOPICS: Final = (DLQ_INGEST, DLQ_WORKER, DLQ_LANDER)
 _READ_FOR_REASONS: Final = 1_000
 _READ_TIMEOUT_MS: Final = 2_000
 _METRICS_TIMEOUT_S: Final = 10.0
@@ -84,7 +83,7 @@ class DeadLetters:
         admin = AIOKafkaAdminClient(**self._connection.client_settings())
         await admin.start()
         try:
-            described = await admin.describe_topics(list(_DEAD_LETTER_TOPICS))
+            described = await admin.describe_topics(list(DEAD_LETTERS))
         finally:
             await admin.close()
         return [TopicPartition(each["topic"], part["partition"]) for each in described for part in each["partitions"]]

@@ -13,12 +13,7 @@ import msgspec
 from schemas.dead_letter import Envelope
 from schemas.origin import PACKED_BYTES, REFUSED_AT_GATEWAY_LOG, Origin
 from schemas.reasons import Stage
-from schemas.topics import DLQ_INGEST, DLQ_LANDER, DLQ_WORKER
-
-TOPICS: Final = (DLQ_INGEST, DLQ_WORKER, DLQ_LANDER)
-"""In the order in which they are read: an event's first envelope is met first."""
-
-STAGE_OF: Final = {DLQ_INGEST: Stage.INGEST, DLQ_WORKER: Stage.WORKER, DLQ_LANDER: Stage.LANDER}
+from schemas.topics import DEAD_LETTERS, DLQ_INGEST, DLQ_LANDER
 
 _FIRST_ATTEMPT_ENDS: Final = 0
 """The last byte of an envelope that no replay has touched: the length of its last field, `replay`."""
@@ -46,7 +41,7 @@ class Letter(msgspec.Struct, frozen=True, gc=False):
     @property
     def stage(self) -> str:
         """The stage at which it comes again."""
-        return STAGE_OF[self.place.topic].value
+        return DEAD_LETTERS[self.place.topic].value
 
 
 def may_have_failed_again(value: bytes | None) -> bool:
@@ -78,7 +73,7 @@ class Newest:
         known = self.by_origin.get(packed)
         if known is None or _age(envelope) >= _age(known[1]):
             kept = msgspec.structs.replace(envelope, original=b"")
-            self.by_origin[packed] = (STAGE_OF[place.topic], kept)
+            self.by_origin[packed] = (DEAD_LETTERS[place.topic], kept)
 
 
 def _age(envelope: Envelope) -> tuple[int, int]:
@@ -86,7 +81,7 @@ def _age(envelope: Envelope) -> tuple[int, int]:
 
 
 class Letters:
-    """Picks, of all envelopes in the order of `TOPICS`, the one that speaks for each event."""
+    """Picks, of all envelopes in the order of `DEAD_LETTERS`, the one that speaks for each event."""
 
     def __init__(self, newest: Newest) -> None:
         self._newest = newest.by_origin
@@ -98,7 +93,7 @@ class Letters:
         if origin is None:
             return Letter(place, None, envelope, envelope)
         packed = origin.pack()
-        _, now = newest = self._newest.get(packed, (STAGE_OF[place.topic], envelope))
+        _, now = newest = self._newest.get(packed, (DEAD_LETTERS[place.topic], envelope))
         is_at_lander = newest[0] is Stage.LANDER
         if is_at_lander != (place.topic == DLQ_LANDER) or packed in self._met:
             return None

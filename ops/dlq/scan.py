@@ -7,12 +7,13 @@ from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from ops.dlq.letters import TOPICS, Letter, Letters, Newest, Place, may_have_failed_again
+from ops.dlq.letters import Letter, Letters, Newest, Place, may_have_failed_again
 from schemas import dead_letter
 from schemas.dead_letter import EnvelopeError
 from schemas.kafka import KafkaConnection
 from schemas.large_records import large_records
 from schemas.limits import MIB
+from schemas.topics import DEAD_LETTERS
 
 _POLL_MS: Final = 500
 _POLL_RECORDS: Final = 5_000
@@ -68,7 +69,9 @@ class Scan:
     async def find_ends(self) -> None:
         """Take the topics' present ends as those to read to."""
         known = await self._consumer._client.fetch_all_metadata()  # partitions_for_topic() may be stale
-        wanted = [TopicPartition(topic, n) for topic in TOPICS for n in sorted(known.partitions_for_topic(topic) or ())]
+        wanted = [
+            TopicPartition(topic, n) for topic in DEAD_LETTERS for n in sorted(known.partitions_for_topic(topic) or ())
+        ]
         found = await self._consumer.end_offsets(wanted)
         self.ends = {f"{tp.topic}/{tp.partition}": end for tp, end in found.items()}
         self.partitions = max(tp.partition for tp in wanted) + 1
@@ -80,7 +83,7 @@ class Scan:
 
     async def learn_newest(self) -> None:
         """Read everything once, to learn which events failed again. What no replay has touched is not decoded."""
-        for topic in TOPICS:
+        for topic in DEAD_LETTERS:
             async for records in self._read(topic, _POLL_RECORDS):
                 for record in records:
                     if may_have_failed_again(record.value):
@@ -111,7 +114,7 @@ class Scan:
 
     async def _letters(self) -> AsyncGenerator[tuple[list[Letter], Ends], None]:
         picked = Letters(self.newest)
-        for topic in TOPICS:
+        for topic in DEAD_LETTERS:
             async for records in self._read(topic, self._at_once):
                 found: list[Letter] = []
                 read_to: Ends = {}

@@ -11,11 +11,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from ops.dlq.choose import quoted
 from ops.dlq.landed import Store
-from ops.dlq.letters import STAGE_OF, TOPICS
 from ops.kafka import admin_client
 from schemas.kafka import KafkaConnection
 from schemas.logs import LogReader
-from schemas.topics import CUSTOM_EVENTS, EVENTS_RAW, EXPOSURES, LANDER_GROUP, WORKER_APP_ID
+from schemas.topics import CUSTOM_EVENTS, DEAD_LETTERS, EVENTS_RAW, EXPOSURES, LANDER_GROUP, WORKER_APP_ID
 
 _POLL_S: Final = 0.2
 _STANDSTILL_S: Final = 60.0
@@ -60,8 +59,8 @@ class _Waiting:
         await self._until_none(who, behind)
 
     async def for_dead_letters(self, store: Store, log: int) -> None:
-        ends = await self._ends(TOPICS)
-        wanted = {(STAGE_OF[tp.topic].value, tp.partition): end for tp, end in ends.items() if end}
+        ends = await self._ends(tuple(DEAD_LETTERS))
+        wanted = {(DEAD_LETTERS[tp.topic].value, tp.partition): end for tp, end in ends.items() if end}
         statement = (
             f"SELECT stage, dlq_partition, max(dlq_offset) FROM dead_letters WHERE log = {log} "  # noqa: S608
             "GROUP BY stage, dlq_partition"

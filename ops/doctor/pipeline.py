@@ -17,9 +17,7 @@ from ops.stack.local import processes_for, why_not_ready
 from schemas.kafka import KafkaConnection
 from schemas.topics import (
     CUSTOM_EVENTS,
-    DLQ_INGEST,
-    DLQ_LANDER,
-    DLQ_WORKER,
+    DEAD_LETTERS,
     EVENTS_RAW,
     EXPOSURES,
     LANDER_GROUP,
@@ -122,7 +120,7 @@ def judge_lag(
 
 def judge_dead_letters(ends: dict[TopicPartition, int]) -> Iterator[Finding]:
     """Yield how many events could not be processed."""
-    for topic in (DLQ_INGEST, DLQ_WORKER, DLQ_LANDER):
+    for topic in DEAD_LETTERS:
         count = sum(end for partition, end in ends.items() if partition.topic == topic)
         if count:
             yield warn(topic, f"{count:,} records", "Events wait there with their bytes and the reason.")
