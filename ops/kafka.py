@@ -1,7 +1,7 @@
 """Small errands to Kafka: is it there, write some records, read a compacted topic."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -76,10 +76,17 @@ async def read_compacted(connection: KafkaConnection, topic: str) -> dict[bytes,
         else:
             found[key] = value
 
-    reader = ReferenceReader(connection, topic, keep)
+    await read_reference(connection, topic, keep)
+    return found
+
+
+async def read_reference(
+    connection: KafkaConnection, topic: str, take: Callable[[bytes, bytes | None], None], timeout_s: float = _READ_S
+) -> None:
+    """Hand over every record that stands in a compacted topic now, None for a tombstone. Raises TimeoutError."""
+    reader = ReferenceReader(connection, topic, take)
     await reader.start()
     try:
-        await reader.wait_caught_up(_READ_S)
+        await reader.wait_caught_up(timeout_s)
     finally:
         await reader.stop()
-    return found

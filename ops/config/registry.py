@@ -6,11 +6,10 @@ from typing import Final
 
 from aiokafka import AIOKafkaProducer
 
-from ops.kafka import read_compacted
+from ops.kafka import read_compacted, read_reference
 from schemas import config_versions, specs
 from schemas.config_history import ConfigHistory, ProjectConfigs, records_of_push
 from schemas.kafka import PRODUCER, KafkaConnection
-from schemas.reference import ReferenceReader
 from schemas.specs import Specs, SpecsError
 from schemas.topics import CONFIG_SPECS, CONFIG_VERSIONS
 
@@ -40,12 +39,7 @@ class Pushed:
 async def read_history(connection: KafkaConnection) -> ConfigHistory:
     """Return all that the registry holds now. Raises TimeoutError and KafkaError."""
     history = ConfigHistory()
-    reader = ReferenceReader(connection, CONFIG_VERSIONS, history.take)
-    await reader.start()
-    try:
-        await reader.wait_caught_up(_READ_S)
-    finally:
-        await reader.stop()
+    await read_reference(connection, CONFIG_VERSIONS, history.take, _READ_S)
     return history
 
 
