@@ -133,8 +133,8 @@ class ClaimsIndex:
         An id that nobody owns, or that this very record owns, goes on; one that is repeated inside
         the record, or that another record owns and has not outlived, is a copy.
         """
-        places = self._table.places_of_unowned(ids)
-        if places is not None and len(set(ids)) == len(ids):
+        places = self._places_of_new(ids)
+        if places is not None:
             self._unowned = (ids, places)
             return {}
         found = {}
@@ -256,11 +256,8 @@ class ClaimsIndex:
     def _own(self, ids: Sequence[bytes], number: int, append_ms: int) -> None:
         table = self._table
         unowned, self._unowned = self._unowned, None
-        if unowned is not None and unowned[0] is ids:
-            table.put_at(unowned[1], number)
-            return
-        places = table.places_of_unowned(ids)
-        if places is not None and len(set(ids)) == len(ids):
+        places = unowned[1] if unowned is not None and unowned[0] is ids else self._places_of_new(ids)
+        if places is not None:
             table.put_at(places, number)
             return
         for event_id in ids:
@@ -269,6 +266,11 @@ class ClaimsIndex:
                 table.put(event_id, number)
             elif owner != number and not self._holds(owner, append_ms):
                 table.replace(event_id, number)
+
+    def _places_of_new(self, ids: Sequence[bytes]) -> list[Place] | None:
+        """Return where the ids would stand, None unless each is there once and surely nobody owns any."""
+        places = self._table.places_of_unowned(ids)
+        return places if places is not None and len(set(ids)) == len(ids) else None
 
     def _append(self, entry: Entry) -> int:
         number = self._base + len(self._ids)
