@@ -106,21 +106,25 @@ class LogEvents:
             request.hold.give_back()  # what it became counts from here
         return await self._keep_decoded(request, known, body, rewrite)
 
-    async def log_decoded(self, request: Request, known: KnownKey, body: bytes) -> Answer:
-        """Answer an admitted request whose decoded body may be large. Raises Refusal."""
-        return accepted(*await self._keep_decoded(request, known, body, None))
+    async def log_long(self, request: Request, known: KnownKey, body: bytes) -> Answer:
+        """Answer an admitted request whose decoded body takes long. Raises Refusal."""
+        return accepted(*await self._kept(await self._take_in_thread(request, known, body, None)))
 
     async def _keep_decoded(self, request: Request, known: KnownKey, body: bytes, rewrite: Rewrite | None) -> Kept:
         if takes_long(request, body) if rewrite is None else len(body) > _LARGE_TO_REWRITE_BYTES:
-            held_bytes = len(body)
-            self.in_flight.take(held_bytes)
-            try:
-                body, found = await asyncio.to_thread(_read, request, known, body, rewrite)
-            finally:
-                self.in_flight.give_back(held_bytes)
-            taken = self._put(request, known, body, found)
-        else:
-            taken = self.take(request, known, body, rewrite)
+            return await self._kept(await self._take_in_thread(request, known, body, rewrite))
+        return await self._kept(self.take(request, known, body, rewrite))
+
+    async def _take_in_thread(self, request: Request, known: KnownKey, body: bytes, rewrite: Rewrite | None) -> Taken:
+        held_bytes = len(body)
+        self.in_flight.take(held_bytes)
+        try:
+            body, found = await asyncio.to_thread(_read, request, known, body, rewrite)
+        finally:
+            self.in_flight.give_back(held_bytes)
+        return self._put(request, known, body, found)
+
+    async def _kept(self, taken: Taken) -> Kept:
         await taken.ticket.settled
         return self._settle(taken)
 

@@ -325,7 +325,7 @@ class GatewayProtocol(HttpToolsProtocol):
     async def _take_large(self, short: _Short, body: bytes) -> None:
         app, cycle, request, known, _ = short
         try:
-            answer = await app.log_events.log_decoded(request, known, body)
+            answer = await app.log_events.log_long(request, known, body)
         except Exception as error:  # noqa: BLE001 - `explain` logs what is not a refusal
             answer = app.explain(error, request)
         self._answer(app, cycle, request, answer)
