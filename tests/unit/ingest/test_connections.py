@@ -204,15 +204,20 @@ async def test_a_client_that_leaves_in_mid_body_leaves_nothing(server: Server) -
     assert server.gateway.log_events.held_bytes() == 0
 
 
-async def test_a_client_that_leaves_before_its_answer_harms_nobody(server: Server) -> None:
-    log, release = server.gateway.log, asyncio.Event()
-    append = log.append
+def held_back(server: Server) -> asyncio.Event:
+    """Let nothing reach the log before the event that is returned is set."""
+    append, release = server.gateway.log.append, asyncio.Event()
 
     async def slow_append(partition: int, records: Sequence[Record]) -> None:
         await release.wait()
         await append(partition, records)
 
     server.gateway.linger._append = slow_append
+    return release
+
+
+async def test_a_client_that_leaves_before_its_answer_harms_nobody(server: Server) -> None:
+    release = held_back(server)
     for size in (0, 100_000):
         client = await server.connect()
         await client.send(request(b'{"events":[' + EVENT + b'],"pad":"' + b"x" * size + b'"}'))
@@ -343,14 +348,7 @@ async def test_an_idle_connection_is_kept_and_then_closed(server: Server) -> Non
 
 
 async def test_stopping_answers_what_is_in_hand(server: Server) -> None:
-    log, release = server.gateway.log, asyncio.Event()
-    append = log.append
-
-    async def slow_append(partition: int, records: Sequence[Record]) -> None:
-        await release.wait()
-        await append(partition, records)
-
-    server.gateway.linger._append = slow_append
+    release = held_back(server)
     client = await server.connect()
     await client.send(request())
     await until(lambda: server.gateway.log_events.held_bytes() > 0)
@@ -362,7 +360,7 @@ async def test_stopping_answers_what_is_in_hand(server: Server) -> None:
     status, headers, _ = await client.answer()
     assert (status, headers["connection"]) == (202, "close")
     await stopping
-    assert log.events() == [EVENT]
+    assert server.gateway.log.events() == [EVENT]
 
 
 @pytest.mark.parametrize("part", [request()[:5], request()[:90], request()[:-10], request(length=400_000)])
