@@ -91,6 +91,13 @@ class Settings(BaseSettings):
     lander_batch_rows: int = Field(20_000, ge=1, description="Rows of one insert at the most.")
     lander_batch_ms: int = Field(500, ge=1, description="How long rows wait for an insert at the most.")
 
+    archive: str = Field(
+        "",
+        description="Where chunks are kept beyond Kafka's retention: a folder, or"
+        " s3://bucket/prefix?endpoint_override=host:port. Empty: nowhere (docs/archive.md).",
+    )
+    archive_file_s: float = Field(300, gt=0, description="How long a chunk waits for its archive file at the most.")
+
     console_url: str = Field("", description="Where the command line finds the console. Empty: this machine's.")
     console_key: str = Field("", description="Console key that the command line sends.")
     project: str = Field("default", description="Project that commands work on.")
@@ -130,6 +137,14 @@ class Settings(BaseSettings):
         if url and not is_server:
             raise ValueError(wrong)
         return url
+
+    @field_validator("archive")
+    @classmethod
+    def _a_place(cls, location: str) -> str:
+        scheme, sign, rest = location.partition("://")
+        if sign and not (scheme == "s3" and rest):
+            raise ValueError("must be a folder, or s3://bucket/prefix")
+        return location
 
     @field_validator("kafka_ssl_ca_file")
     @classmethod

@@ -34,8 +34,8 @@ class TopicsError(Exception):
 def next_log(known: Iterable[LogRecord], topic_id: str, store_log: int) -> int:
     """Return the number of the log whose topic has this id.
 
-    A number is never given twice, not even after the broker was wiped: the store remembers the
-    largest one that landed, `store_log`. Raises TopicsError when none is left.
+    A number is never given twice, not even after the broker was wiped: store and archive remember the
+    largest one that they hold, `store_log`. Raises TopicsError when none is left.
     """
     known = list(known)
     for record in known:
@@ -75,8 +75,8 @@ async def ensure_topics(connection: KafkaConnection, partitions: int, store_log:
 
     Existing topics are left as they are; one that would lose events is an error. `partitions` holds
     for events.raw and the topics that follow it; `store_log` is the largest log number of any row in
-    the store, 0 when there is none. Raises TopicsError, and KafkaError or TimeoutError when the
-    cluster does not serve us.
+    the store and of any file of the archive, 0 when there is none. Raises TopicsError, and KafkaError or
+    TimeoutError when the cluster does not serve us.
     """
     async with admin_client(connection) as admin:
         cluster = await describe(admin, [topic.name for topic in TOPICS])
@@ -87,7 +87,7 @@ async def ensure_topics(connection: KafkaConnection, partitions: int, store_log:
         cluster = await _settled(admin)
         await _check_settings(admin, connection)
     topic_id = str(cluster.topics[EVENTS_RAW].topic_id)
-    known = await _known_logs(connection)
+    known = await _store_logs(connection)
     log = next_log(known, topic_id, store_log)
     for record in known:
         if record.topic_id == topic_id:
@@ -105,13 +105,13 @@ async def current_log(connection: KafkaConnection) -> int:
     if EVENTS_RAW not in cluster.topics or LOGS not in cluster.topics:
         raise TopicsError(f"{connection.bootstrap} has no topics of ours.", remedy)
     topic_id = str(cluster.topics[EVENTS_RAW].topic_id)
-    for record in await _known_logs(connection):
+    for record in await _store_logs(connection):
         if record.topic_id == topic_id:
             return record.log
     raise TopicsError(f"events.raw ({topic_id}) has no log number: it was created by somebody else.", remedy)
 
 
-async def _known_logs(connection: KafkaConnection) -> list[LogRecord]:
+async def _store_logs(connection: KafkaConnection) -> list[LogRecord]:
     return [logs.decode(value) for value in (await read_compacted(connection, LOGS)).values()]
 
 

@@ -34,6 +34,9 @@ class CrashPoint(StrEnum):
     LANDER_AFTER_DEAD_LETTER = "lander.after_dead_letter"
     LANDER_BEFORE_COMMIT = "lander.before_commit"
     LANDER_AFTER_COMMIT = "lander.after_commit"
+    ARCHIVE_BEFORE_RENAME = "archive.before_rename"
+    ARCHIVE_AFTER_RENAME = "archive.after_rename"
+    ARCHIVE_AFTER_COMMIT = "archive.after_commit"
 
 
 class _Armed:

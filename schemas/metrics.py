@@ -121,6 +121,17 @@ class DeadLetterMetrics:
         self.landed = Counter("headrace_dead_letters_landed", "Rows inserted into dead_letters.", registry=r)
 
 
+class ArchiveMetrics:
+    """What the archive counts."""
+
+    def __init__(self) -> None:
+        self.registry = r = _registry()
+        self.records = Counter("headrace_archive_records", "Records of events.raw in finished files.", registry=r)
+        self.files = Counter("headrace_archive_files", "Files finished.", registry=r)
+        self.written = Counter("headrace_archive_bytes", "Bytes of finished files.", registry=r)
+        self.lag = Gauge("headrace_archive_lag_records", "Records of events.raw that no file has yet.", registry=r)
+
+
 class ConfigLanderMetrics:
     """What the landing of config versions counts."""
 

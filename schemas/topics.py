@@ -28,6 +28,7 @@ CLAIMS_TABLE: Final = "claims"
 CLAIMS_CHANGELOG: Final = f"{WORKER_APP_ID}-{CLAIMS_TABLE}-changelog"
 LANDER_GROUP: Final = "headrace-lander"
 DEAD_LETTER_GROUP: Final = "headrace-dead-letters"
+ARCHIVE_GROUP: Final = "headrace-archive"
 
 RAW_DAYS: Final = 7
 """How long `events.raw` is kept: at least three claims windows."""

@@ -33,6 +33,15 @@ _LARGEST_LOG: Final = "SELECT max(origin_log) FROM {table} WHERE origin_log < {r
 _LANDING_TABLES: Final = ("exposures", "custom_events")
 
 
+def archived_log(location: str) -> int:
+    """Return the largest log number of any file of the archive, 0 when there is none. Raises OSError."""
+    if not location:
+        return 0
+    from schemas.archive import Archive  # noqa: PLC0415 - half a second, for those who archive
+
+    return max((file.place.log for file in Archive(location).files()), default=0)
+
+
 def prepare_store(address: StoreAddress) -> int:
     """Apply the migrations, and return the largest log number of any row, 0 when there is none.
 
@@ -65,11 +74,11 @@ def initialise(settings: Settings, kafka_patience_s: float = KAFKA_PATIENCE_S) -
 
     Raises `INIT_ERRORS`.
     """
-    store_log = prepare_store(settings.store)
+    known_log = max(prepare_store(settings.store), archived_log(settings.archive))
 
     async def topics() -> LogRecord:
         await wait_for_kafka(settings.kafka, kafka_patience_s)
-        return await ensure_topics(settings.kafka, settings.partitions, store_log)
+        return await ensure_topics(settings.kafka, settings.partitions, known_log)
 
     return asyncio.run(topics())
 

@@ -10,7 +10,7 @@ from schemas.metrics import ConfigLanderMetrics, DeadLetterMetrics, LanderMetric
 
 
 def landers_of(settings: Settings) -> tuple[Stage, ...]:
-    """Return the lander that the settings describe, and those of dead letters and of config versions."""
+    """Return the lander that the settings describe, those of dead letters and of config versions, and the archive's."""
     config = LanderConfig(
         kafka=settings.kafka,
         store=settings.store,
@@ -20,7 +20,19 @@ def landers_of(settings: Settings) -> tuple[Stage, ...]:
     )
     dead_letters = DeadLetterLander(settings.kafka, settings.store, DeadLetterMetrics())
     configs = ConfigLander(settings.kafka, settings.store, ConfigLanderMetrics())
-    return Lander(config, LanderMetrics()), dead_letters, configs
+    return Lander(config, LanderMetrics()), dead_letters, configs, *_archive_of(settings)
+
+
+def _archive_of(settings: Settings) -> tuple[Stage, ...]:
+    if not settings.archive:
+        return ()
+    from processors.archive_lander import ArchiveLander  # noqa: PLC0415 - half a second, for those who archive
+    from schemas.metrics import ArchiveMetrics  # noqa: PLC0415 - as above
+
+    # On an embedded store there is no second lander, so that the one needs no name of its own.
+    instance = "embedded" if settings.store.is_embedded else None
+    metrics = ArchiveMetrics()
+    return (ArchiveLander(settings.kafka, settings.archive, settings.archive_file_s, metrics, instance=instance),)
 
 
 def compose(settings: Settings) -> lifecycle.Composition:

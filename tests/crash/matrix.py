@@ -52,5 +52,11 @@ MATRIX: Final = (
         elsewhere="tests/integration/test_lander.py",
     ),
     Row("dead-letter producer", "after send, before source ack", (At.LANDER_AFTER_DEAD_LETTER, At.WORKER_ALL_DURABLE)),
+    Row(
+        "archive writer",
+        "before and after its file is there; after commit",
+        (At.ARCHIVE_BEFORE_RENAME, At.ARCHIVE_AFTER_RENAME, At.ARCHIVE_AFTER_COMMIT),
+        elsewhere="tests/integration/test_archive.py",
+    ),
     Row("everything", "SIGKILL of the whole tree", storm="everything"),
 )

