@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from processors.enrich.catalog import Enrichment
+from processors.enrich.catalog import Enriching, Enrichment
 from schemas.exposure_rule import ExposureRule
 from schemas.kafka import KafkaConnection
 from schemas.limits import CLAIMS_WINDOW_MS, SPILL_BYTES
@@ -186,6 +186,15 @@ class Settings(BaseSettings):
     def store(self) -> StoreAddress:
         """How to reach the store."""
         return StoreAddress(url=self.clickhouse) if self.clickhouse else StoreAddress(path=self.data_dir / "store")
+
+    @property
+    def enriching(self) -> Enriching:
+        """How exposures are enriched."""
+        return Enriching(
+            off=frozenset(self.enrich_off),
+            stale_after_ms=self.stale_after_ms,
+            audit_rate=self.audit_rate,
+        )
 
     @property
     def spill_folder(self) -> Path | None:

@@ -7,7 +7,6 @@ import typer
 
 from ops.output import ExitCode, fail, print_json, read_settings
 from ops.settings import Settings
-from schemas.topics import REPLAYS
 
 if TYPE_CHECKING:
     from ops.dlq.choose import Choice
@@ -167,9 +166,10 @@ def history(
 
     Exit codes: 1 there is no such replay, 3 Kafka cannot be reached.
     """
+    from ops.dlq.history import history as every_replay
     from schemas.replays import encode
 
-    records = _history(read_settings())
+    records = every_replay(read_settings())
     if replay_id:
         records = [record for record in records if record.id == replay_id]
         if not records:
@@ -259,26 +259,16 @@ def _order_of(record: "ReplayRecord") -> "Order":
 
 
 def _resumable(settings: Settings, replay_id: str) -> "ReplayRecord":
-    record = next((record for record in _history(settings) if record.id == replay_id), None)
+    from ops.dlq.history import replay_called
+
+    record = replay_called(settings, replay_id)
     if record is None:
         fail(f"there is no replay {replay_id}.", "`headrace dlq history` lists them.", ExitCode.USAGE)
+    if "archive" in record.selection:
+        fail(f"the replay {replay_id} is one of the archive.", "Use `headrace replay --resume`.", ExitCode.USAGE)
     if record.state == "done":
         fail(f"the replay {replay_id} is done.", "Begin a new one; what has landed is passed over.", ExitCode.USAGE)
     return record
-
-
-def _history(settings: Settings) -> "list[ReplayRecord]":
-    from ops.ask_kafka import ask
-    from ops.kafka import read_compacted
-    from schemas.replays import ReplayRecordError, decode
-
-    found = []
-    for key, value in ask(settings, REPLAYS, read_compacted(settings.kafka, REPLAYS)).items():
-        try:
-            found.append(decode(value))
-        except ReplayRecordError as error:
-            typer.echo(f"{key!r}: {error}", err=True)
-    return sorted(found, key=lambda record: record.started_at)
 
 
 def _asked(settings: Settings, statement: str) -> list[dict[str, Any]]:

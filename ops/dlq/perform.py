@@ -31,9 +31,9 @@ _PREVIEWED: Final = 3
 
 def dry_run(settings: Settings, order: Order, *, as_json: bool) -> None:
     """Say what would become of a replay; exit with cause and remedy when it cannot be known."""
-    with _store(settings) as store:
-        found = _ask_kafka(
-            settings, lambda: _with_bar("looking", lambda told: forecast(settings.kafka, store, order, told))
+    with store_of(settings) as store:
+        found = ask_kafka(
+            settings, lambda: with_bar("looking", lambda told: forecast(settings.kafka, store, order, told))
         )
     if as_json:
         print_json(_forecast_json(found))
@@ -75,15 +75,15 @@ def _forecast_json(found: Forecast) -> dict[str, Any]:
 
 def run(settings: Settings, order: Order, before: ReplayRecord | None, *, wait: bool, as_json: bool) -> None:
     """Replay, and wait for what becomes of it if `wait`; `before` is the replay to go on with."""
-    with _store(settings) as store:
+    with store_of(settings) as store:
         work = Replay(settings.kafka, store, order, before)
 
         async def sent_and_settled() -> ReplayRecord:
-            record = await _with_bar("sending", work.run)
+            record = await with_bar("sending", work.run)
             return await _settled(settings, store, work.event_ids, record, before) if wait else record
 
         try:
-            record = _ask_kafka(settings, sent_and_settled)
+            record = ask_kafka(settings, sent_and_settled)
         except BaseException:
             if work.resumable_id:
                 typer.echo(f"  go on with: headrace dlq replay --resume {work.resumable_id}", err=True)
@@ -113,14 +113,17 @@ async def _settled(
     return record
 
 
-async def _with_bar(what: str, work: Callable[[OnProgress], Awaitable[T]]) -> T:
+async def with_bar(what: str, work: Callable[[OnProgress], Awaitable[T]]) -> T:
+    """Return what `work` returns; while it works a bar says how far it is."""
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
         return await work(lambda passed, total: bar.update(task, completed=passed, total=total))
 
 
-def _ask_kafka(settings: Settings, work: Callable[[], Awaitable[T]]) -> T:
+def ask_kafka(settings: Settings, work: Callable[[], Awaitable[T]]) -> T:
+    """Return what `work` returns; exit with cause and remedy when Kafka or the console fail it."""
+
     async def run() -> T:
         return await work()
 
@@ -137,7 +140,8 @@ def _ask_kafka(settings: Settings, work: Callable[[], Awaitable[T]]) -> T:
 
 
 @contextmanager
-def _store(settings: Settings) -> Iterator[Store]:
+def store_of(settings: Settings) -> Iterator[Store]:
+    """Yield the console's answers; exit with cause and remedy when it is away."""
     store = Store(settings)
     try:
         store.rows("SELECT 1")

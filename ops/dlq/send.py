@@ -8,6 +8,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer
 
 from ops.dlq.reenter import Again, Part
+from processors.publish import Flight
 from schemas import chunk
 from schemas.dead_letter import DeadLetter
 from schemas.kafka import PRODUCER, KafkaConnection
@@ -76,6 +77,18 @@ class Sender:
                 arrivals.append(await self._producer.send(EVENTS_RAW, value, partition=partition, headers=headers))
         await asyncio.gather(*arrivals)
         return events
+
+    async def send_records(self, records: Iterable[Again]) -> None:
+        """Return when the broker has every record; their order within a partition is kept."""
+        flight = Flight(self._producer.create_batch)
+        for record in records:
+            flight.add(record.topic, record.partition, record.key, record.value, record.headers)
+        arrivals = []
+        for (topic, partition), batches in flight.batches.items():
+            for batch in batches:
+                batch.close()
+                arrivals.append(await self._producer.send_batch(batch, topic, partition=partition))
+        await asyncio.gather(*arrivals)
 
     async def keep(self, letters: Iterable[tuple[int, DeadLetter]]) -> None:
         """Put what the gateway's code refused again back into its topic; return when the broker has it."""

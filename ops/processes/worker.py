@@ -3,7 +3,6 @@
 from ops.processes import lifecycle
 from ops.settings import Settings
 from processors.config import WorkerConfig
-from processors.enrich.catalog import Enriching
 from processors.worker import Worker
 from schemas.metrics import WorkerMetrics
 
@@ -15,11 +14,7 @@ def compose(settings: Settings) -> lifecycle.Composition:
         claims_window_ms=settings.claims_window_ms,
         instance=settings.worker_instance,
         burst_guard=settings.burst_guard,
-        enriching=Enriching(
-            off=frozenset(settings.enrich_off),
-            stale_after_ms=settings.stale_after_ms,
-            audit_rate=settings.audit_rate,
-        ),
+        enriching=settings.enriching,
     )
     return lifecycle.Composition([Worker(config, WorkerMetrics())])
 
