@@ -36,3 +36,5 @@ class ConsoleConfig:
     sql: SqlLimits = field(default_factory=SqlLimits)
     allowed_hosts: tuple[str, ...] = ()
     """Names besides localhost under which a console on a loopback address may be asked for."""
+    viewer_patience_s: float = 30.0
+    """A viewer of the live stream that takes nothing for so long, although something waits, is let go of."""

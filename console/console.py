@@ -14,6 +14,7 @@ from console.config import ConsoleConfig
 from console.ledger import route as ledger_route
 from console.live import route as live_route
 from console.live.hub import Hub
+from console.live.look import Look
 from console.live.replay import Replay
 from console.log_watch import LogWatch
 from console.shield import Shield
@@ -34,7 +35,8 @@ class Console:
     def __init__(self, config: ConsoleConfig, metrics: ConsoleMetrics) -> None:
         self.registry: CollectorRegistry = metrics.registry
         self._store = StorePool(config.store, _OWN_THREADS, "console")
-        self._hub = Hub(config.kafka, metrics)
+        self._hub = Hub(config.kafka, Look(config.kafka), metrics, config.viewer_patience_s)
+        self._past = live_route.Past(Replay(config.kafka), Look(config.kafka))
         self._sql = SqlRunner(config.store, self._store, config.sql, metrics)
         self._log = LogWatch(config.kafka)
         self._store_watch = StoreWatch(self._store)
@@ -42,7 +44,7 @@ class Console:
             *pages.routes(),
             Route("/openapi.json", _describe),
             *sql_route.routes(self._sql),
-            *live_route.routes(self._hub, Replay(config.kafka)),
+            *live_route.routes(self._hub, self._past),
             *experiments.routes(self._store),
             *pipeline.routes(self._store, self._log),
             *ledger_route.routes(config.kafka, self._store),
@@ -66,6 +68,7 @@ class Console:
     async def stop(self) -> None:
         """End the streams and the queries, and let go of log and store."""
         await self._hub.stop()
+        await self._past.look.stop()
         await self._log.stop()
         await self._store_watch.stop()
         await self._sql.stop()

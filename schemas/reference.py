@@ -13,10 +13,16 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from schemas.kafka import KafkaConnection
+from schemas.large_records import large_records
+from schemas.limits import MIB
 
 log = structlog.get_logger()
 
 _RETRY_S: Final = 1.0
+_POLL_MS: Final = 500
+_POLL_RECORDS: Final = 1_000
+_POLL_BYTES: Final = 16 * MIB
+_AT_ONCE: Final = 4
 
 OnRecord = Callable[[bytes, bytes | None], None]
 
@@ -89,7 +95,11 @@ class ReferenceReader:
                 behind = [p for p in partitions if ends[p] > 0 and await consumer.position(p) < ends[p]]
                 if not behind:
                     self._caught_up.set()
-            for partition, records in (await consumer.getmany(timeout_ms=500)).items():
+            # A specs document may be as large as an envelope.
+            found = await large_records(
+                consumer, timeout_ms=_POLL_MS, max_records=_POLL_RECORDS, max_bytes=_POLL_BYTES, at_once=_AT_ONCE
+            )
+            for partition, records in found.items():
                 for record in records:
                     self._hand_over(record)
                     positions[partition] = record.offset + 1

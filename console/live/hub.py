@@ -10,22 +10,33 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from console.live.decode import Exposure, UnreadableRecordError, decode
-from console.live.positions import Positions
+from console.live.decode import Outcome
+from console.live.look import Look, Seen
+from console.live.positions import FOLLOWED, Positions
 from console.live.viewer import Viewer
 from schemas.kafka import KafkaConnection
+from schemas.large_records import large_records
+from schemas.limits import KIB, MIB
 from schemas.metrics import ConsoleMetrics
-from schemas.topics import EXPOSURES
+from schemas.topics import DEAD_LETTERS, LEDGER
 
 log = structlog.get_logger()
 
 GATHER_S: Final = 0.04
 """Records are gathered this long before they are decoded together: fewer wake-ups under load."""
 
-DECODED_MAX: Final = 250
-"""Of one gathering, this many are decoded at the most: 6,000 a second, at 45 µs each."""
+BEHIND_MAX: Final = 20_000
+"""When so many records wait, those are passed over for the newest: they count as read, and are not looked at."""
+
+_RECORDS_MAX: Final = 2_000
+_BYTES_MAX: Final = 16 * MIB
+_AT_ONCE: Final = 100
+_LETTERS_MAX: Final = 50
+_PARTITION_BYTES: Final = 512 * KIB
+"""One gathering takes no more than this, so that no flood fills the memory."""
 
 _FETCH_WAIT_MS: Final = 100
+_WAIT_MS: Final = 100
 _QUIET_S: Final = 3.0
 _ANSWER_S: Final = 5.0
 _RETRY_S: Final = 1.0
@@ -38,10 +49,14 @@ class NoSuchTopicError(Exception):
 
 
 class Hub:
-    """Follows the topic `exposures` from its end and hands every batch to every viewer."""
+    """Follows the topics of the stream from their ends and hands every batch to every viewer."""
 
-    def __init__(self, kafka: KafkaConnection, metrics: ConsoleMetrics) -> None:
+    def __init__(
+        self, kafka: KafkaConnection, look: Look, metrics: ConsoleMetrics, viewer_patience_s: float = 30.0
+    ) -> None:
         self._kafka = kafka
+        self._viewer_patience_s = viewer_patience_s
+        self._look = look
         self._metrics = metrics
         self._viewers: set[Viewer] = set()
         self._waiting: dict[Viewer, asyncio.Future[Positions]] = {}
@@ -119,10 +134,11 @@ class Hub:
 
     async def _read_while_watched(self) -> None:
         consumer: Any = AIOKafkaConsumer(
-            EXPOSURES,
+            *FOLLOWED,
             group_id=None,
             auto_offset_reset="latest",
             fetch_max_wait_ms=_FETCH_WAIT_MS,
+            max_partition_fetch_bytes=_PARTITION_BYTES,
             metadata_max_age_ms=60_000,
             request_timeout_ms=int(_ANSWER_S * 1000),
             **self._kafka.client_settings(),
@@ -134,22 +150,23 @@ class Hub:
             await self._follow(consumer)
         finally:
             await consumer.stop()
+            await self._look.stop()
 
     async def _take_up(self, consumer: Any) -> None:
         """Go to where the viewers that are there were left, or to the end."""
         partitions: set[TopicPartition] = consumer.assignment()
-        if not partitions:
-            raise NoSuchTopicError(f"the topic {EXPOSURES} does not exist yet; `headrace init` makes it")
+        if missing := set(FOLLOWED) - {partition.topic for partition in partitions}:
+            raise NoSuchTopicError(f"the topic {min(missing)} does not exist yet; `headrace init` makes it")
         ends = await consumer.end_offsets(partitions)
         begins = await consumer.beginning_offsets(partitions)
         resumed = self._positions if self._viewers else {}
         self._positions = {}
         for partition in partitions:
-            at = resumed.get(partition.partition, ends[partition])
+            at = resumed.get(partition, ends[partition])
             if not begins[partition] <= at <= ends[partition]:
                 at = ends[partition]  # the log was replaced, or has let go of it
             consumer.seek(partition, at)
-            self._positions[partition.partition] = at
+            self._positions[partition] = at
         if self.trouble:
             self.trouble = ""
             self._tell({"state": "live", "message": ""})
@@ -176,36 +193,61 @@ class Hub:
                 async with asyncio.timeout(_ANSWER_S):
                     await consumer.end_offsets(consumer.assignment())
                 heard_at = time.monotonic()
-            gathered = await consumer.getmany(timeout_ms=250)
-            if gathered:
+            records = await _gathered(consumer)
+            if records:
                 heard_at = time.monotonic()
-                self._hand_out([record for records in gathered.values() for record in records])
+                skipped = await self._skip(consumer)
+                await self._hand_out(records, skipped)
                 await asyncio.sleep(GATHER_S)
 
-    def _hand_out(self, records: Sequence[ConsumerRecord]) -> None:
+    async def _skip(self, consumer: Any) -> dict[Outcome, int]:
+        """Go to the end when that is too far away; return how many events of each outcome are passed over."""
+        behind = {}
+        for partition in consumer.assignment():
+            end = consumer.highwater(partition)
+            if end is not None:
+                behind[partition] = end - await consumer.position(partition)
+        skipped = dict.fromkeys(Outcome, 0)
+        if sum(behind.values()) <= BEHIND_MAX:
+            return skipped
+        for partition, count in behind.items():
+            self._positions[partition] = consumer.highwater(partition)
+            consumer.seek(partition, self._positions[partition])
+            if partition.topic != LEDGER:  # what that names is not known
+                skipped[Outcome.REJECTED if partition.topic in DEAD_LETTERS else Outcome.ACCEPTED] += count
+        return skipped
+
+    async def _hand_out(self, records: Sequence[ConsumerRecord], skipped: dict[Outcome, int]) -> None:
         for record in records:
-            self._positions[record.partition] = record.offset + 1
-        if not self._viewers:
-            return
-        batch, unreadable = decode_all(evenly(records, DECODED_MAX))
+            at = TopicPartition(record.topic, record.partition)
+            self._positions[at] = max(self._positions.get(at, 0), record.offset + 1)
+        # In this order: what has to be fetched first keeps nobody waiting.
+        self._offer(self._look.rejected(records), skipped)
+        self._offer(self._look.accepted(records), skipped)
+        if any(Outcome.DUPLICATE in viewer.wanted.outcomes for viewer in self._viewers):
+            self._offer(await self._look.duplicates(records), skipped)
+        now = time.monotonic()
         for viewer in self._viewers:
-            viewer.offer(batch, self._positions, len(records), unreadable)
+            viewer.stand(self._positions)
+            if viewer.is_stuck(now, self._viewer_patience_s):
+                viewer.dropped.set()
+
+    def _offer(self, seen: Seen, skipped: dict[Outcome, int]) -> None:
+        seen.read += skipped[seen.outcome]
+        chosen: dict[Any, list[bytes]] = {}
+        for viewer in self._viewers:
+            key = viewer.wanted.key
+            if key not in chosen:
+                chosen[key] = viewer.wanted.choose(seen.exposures)
+            viewer.offer(seen, chosen[key])
 
 
-def evenly(records: Sequence[ConsumerRecord], count_max: int) -> Sequence[ConsumerRecord]:
-    """Return at most `count_max` of the records, evenly spread."""
-    if len(records) <= count_max:
-        return records
-    return [records[index * len(records) // count_max] for index in range(count_max)]
-
-
-def decode_all(records: Sequence[ConsumerRecord]) -> tuple[list[Exposure], int]:
-    """Decode records in the order of their time; return (exposures, how many cannot be read)."""
-    batch, unreadable = [], 0
-    for record in sorted(records, key=lambda record: record.timestamp):
-        try:
-            batch.append(decode(record.value, record.partition, record.offset))
-        except UnreadableRecordError as error:
-            log.warning("exposure_unreadable", partition=record.partition, offset=record.offset, error=str(error))
-            unreadable += 1
-    return batch, unreadable
+async def _gathered(consumer: Any) -> list[ConsumerRecord]:
+    """Return what there is now, within bounds; a dead letter may be as large as a body, so they are taken singly."""
+    letters = {each for each in consumer.assignment() if each.topic in DEAD_LETTERS}
+    others = consumer.assignment() - letters
+    found = await large_records(
+        consumer, *others, timeout_ms=_WAIT_MS, max_records=_RECORDS_MAX, max_bytes=_BYTES_MAX, at_once=_AT_ONCE
+    )
+    found |= await large_records(consumer, *letters, timeout_ms=0, max_records=_LETTERS_MAX, max_bytes=_BYTES_MAX)
+    return [record for records in found.values() for record in records]

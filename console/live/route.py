@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import orjson
@@ -16,20 +16,22 @@ from starlette.types import Receive, Scope, Send
 
 from console.answers import RefusedError
 from console.live import sse
+from console.live.decode import Exposure
 from console.live.filters import FIELDS, Filter, filter_from
-from console.live.hub import Hub, decode_all
+from console.live.hub import Hub
+from console.live.look import Look
 from console.live.positions import Positions, from_id
 from console.live.replay import Replay
 from console.live.viewer import Viewer
+from schemas.limits import MIB
 
 log = structlog.get_logger()
 
 HEARTBEAT_S: Final = 10.0
 VIEWERS_MAX: Final = 500
 RECENT_MAX: Final = 500
-_RECENT_READ: Final = 2_000
-"""So many of the newest records are searched for the last ones that a filter wants."""
-_DECODED_AT_ONCE: Final = 250
+_BEFORE_BYTES_MAX: Final = 8 * MIB
+"""Of what was before, the newest; what does not fit counts as missed."""
 _RETRY_S: Final = 1.0
 
 _OTHER_PARAMETERS: Final = ("rate", "recent", "last_event_id")
@@ -81,21 +83,38 @@ def _number(request: Request, name: str, largest: int) -> float:
 class _Stream(StreamingResponse):
     """A stream that lets go of its viewer however it ends: the generator alone may be left suspended."""
 
-    def __init__(self, hub: Hub, replay: Replay, question: Asked) -> None:
+    def __init__(self, hub: Hub, past: "Past", question: Asked) -> None:
         self._hub = hub
         self._viewer = Viewer(question.wanted, question.rate_max)
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        super().__init__(_frames(hub, replay, question, self._viewer), headers=headers, media_type=sse.MEDIA_TYPE)
+        super().__init__(_frames(hub, past, question, self._viewer), headers=headers, media_type=sse.MEDIA_TYPE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream until it ends."""
+        """Send the stream until it ends, or until the viewer has been too slow for too long."""
+        sending = asyncio.ensure_future(super().__call__(scope, receive, send))
+        dropped = asyncio.ensure_future(self._viewer.dropped.wait())
         try:
-            await super().__call__(scope, receive, send)
+            await asyncio.wait({sending, dropped}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+            else:
+                log.warning("slow_viewer_dropped")
         finally:
+            dropped.cancel()
+            sending.cancel()
             self._hub.leave(self._viewer)
+            await asyncio.gather(sending, dropped, return_exceptions=True)
 
 
-def routes(hub: Hub, replay: Replay) -> list[Route]:
+@dataclass(frozen=True)
+class Past:
+    """What was before, and how to read it."""
+
+    replay: Replay
+    look: Look
+
+
+def routes(hub: Hub, past: Past) -> list[Route]:
     """Return the routes of this surface."""
 
     async def stream(request: Request) -> Response:
@@ -104,12 +123,12 @@ def routes(hub: Hub, replay: Replay) -> list[Route]:
             raise RefusedError(
                 503, "too_many_viewers", f"{VIEWERS_MAX} viewers watch already.", "Close a stream, or try again later."
             )
-        return _Stream(hub, replay, question)
+        return _Stream(hub, past, question)
 
     return [Route("/api/exposures/stream", stream, methods=["GET"])]
 
 
-async def _frames(hub: Hub, replay: Replay, question: Asked, viewer: Viewer) -> AsyncIterator[bytes]:
+async def _frames(hub: Hub, past: Past, question: Asked, viewer: Viewer) -> AsyncIterator[bytes]:
     """Yield what was before, then what happens, until the viewer has gone or the console stops."""
     yield b"retry: 1000\n\n"
     joined = hub.join(viewer)
@@ -118,28 +137,63 @@ async def _frames(hub: Hub, replay: Replay, question: Asked, viewer: Viewer) -> 
         if not joined.done():
             yield frames or sse.HEARTBEAT
     if joined.done():
-        async for frames in _before(replay, question, viewer, joined.result()):
+        async for frames in _before(past, question, viewer, joined.result()):
             yield frames
         viewer.notify("status", {"state": "live", "message": ""})
     while not viewer.is_closed:
         yield await viewer.frames(HEARTBEAT_S) or sse.HEARTBEAT
 
 
-async def _before(replay: Replay, question: Asked, viewer: Viewer, until: Positions) -> AsyncIterator[bytes]:
+@dataclass
+class _Kept:
+    """The newest of what was before that the filter wants."""
+
+    wanted: Filter
+    look: Look
+    bytes_max: int
+    found: list[Exposure] = field(default_factory=list)
+    left_out: int = 0
+    _bytes: int = 0
+
+    async def take(self, records: Sequence[ConsumerRecord]) -> None:
+        """Look at records, and keep what is wanted."""
+        seen = [self.look.rejected(records), self.look.accepted(records), await self.look.duplicates(records)]
+        mine = [each for one in seen for each in one.exposures if self.wanted.wants(each.fields)]
+        self.found += mine
+        self._bytes += sum(len(each.frame) for each in mine)
+        if self._bytes > self.bytes_max:
+            self._cut()
+        await asyncio.sleep(0)  # the other viewers' turn
+
+    def _cut(self) -> None:
+        """Let go of the older half."""
+        self.found.sort(key=lambda each: each.at_ms)
+        half = len(self.found) // 2
+        self._bytes -= sum(len(each.frame) for each in self.found[:half])
+        self.left_out += half
+        del self.found[:half]
+
+    def frames(self, count_max: int | None) -> bytes:
+        """Return the newest, oldest first; all unless a number is given."""
+        self.found.sort(key=lambda each: each.at_ms)
+        return b"".join([each.frame for each in (self.found if count_max is None else self.found[-count_max:])])
+
+
+async def _before(past: Past, question: Asked, viewer: Viewer, until: Positions) -> AsyncIterator[bytes]:
     """Yield what the viewer missed while away, or the last few that it wants to begin with.
 
     A log that does not answer is asked again: going on without would leave out what was asked for.
     """
     if not question.resume and not question.recent:
         return
-    records: Sequence[ConsumerRecord]
     while True:
+        kept = _Kept(question.wanted, past.look, _BEFORE_BYTES_MAX)
         try:
             if question.resume:
-                records, gone = await replay.between(question.resume, until)
-                viewer.missed(gone)
+                gone = await past.replay.between(question.resume, until, kept.take)
+                viewer.missed(gone + kept.left_out)
             else:
-                records = await replay.last(_RECENT_READ, until)
+                await past.replay.last(until, kept.take)
             break
         except (KafkaError, TimeoutError, OSError) as error:
             trouble = str(error) or type(error).__name__
@@ -149,10 +203,4 @@ async def _before(replay: Replay, question: Asked, viewer: Viewer, until: Positi
             await asyncio.sleep(_RETRY_S)
         if viewer.is_closed:
             return
-    wanted: list[bytes] = []
-    records = sorted(records, key=lambda record: record.timestamp)
-    for begin in range(0, len(records), _DECODED_AT_ONCE):
-        batch, _ = decode_all(records[begin : begin + _DECODED_AT_ONCE])
-        wanted += [each.frame for each in batch if question.wanted.wants(each.fields)]
-        await asyncio.sleep(0)  # the other viewers' turn
-    yield b"".join(wanted if question.resume else wanted[-question.recent :])
+    yield kept.frames(None if question.resume else question.recent)

@@ -4,20 +4,28 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 
 from console.live import sse
-from console.live.decode import Exposure
+from console.live.decode import Outcome
 from console.live.filters import Filter
+from console.live.look import Seen
 from console.live.positions import Positions, to_id
+from schemas.limits import MIB
 
 WAITING_MAX: Final = 2_000
 """Exposures that wait for a slow viewer; older ones are let go, and counted."""
 
+WAITING_BYTES_MAX: Final = 4 * MIB
+"""Bytes of these at the most."""
+
 TOLD_EVERY_S: Final = 1.0
+
+_ACTIVE_S: Final = 1.0
+"""Outcomes of which something was wanted within this time share the rate."""
 
 
 @dataclass
@@ -25,7 +33,7 @@ class Tally:
     """What became of the exposures since the viewer was last told."""
 
     read: int = 0
-    """Records of the log."""
+    """Events of the log."""
     looked_at: int = 0
     """Of these, how many were decoded; fewer than `read` when there are too many for that."""
     matched: int = 0
@@ -36,6 +44,8 @@ class Tally:
     missed: int = 0
     """Wanted, and lost because the viewer was too slow."""
     unreadable: int = 0
+    rates: dict[str, float] = field(default_factory=dict)
+    """Outcome → how many a second match, those counted in that were not looked at."""
 
 
 class Viewer:
@@ -43,49 +53,70 @@ class Viewer:
 
     def __init__(self, wanted: Filter, rate_max: float | None = None, now: float | None = None) -> None:
         """Show what `wanted` lets through, at most `rate_max` a second, fairly chosen."""
-        self._filter = wanted
+        self.wanted = wanted
         self._rate_max = rate_max
-        self._allowance = rate_max or 0.0
-        self._refilled_at = time.monotonic() if now is None else now
+        self._allowances: dict[Outcome, tuple[float, float]] = {}
+        """Outcome → how many of it may be shown, as of when."""
         self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._waiting_since = 0.0
         self._notices: list[bytes] = []
         self._position = ""
         self._tally = Tally()
-        self._told_at = self._refilled_at
+        self._told_at = time.monotonic() if now is None else now
         self._told_of_nothing = False
         self._news = asyncio.Event()
         self.is_closed = False
+        self.dropped = asyncio.Event()
+        """Set when the viewer was too slow for too long."""
 
-    def offer(
-        self, batch: Sequence[Exposure], positions: Positions, read: int, unreadable: int = 0, now: float | None = None
-    ) -> None:
-        """Take what is wanted of a batch; `positions` is where the stream stands after it."""
+    def offer(self, seen: Seen, chosen: Sequence[bytes] | None = None, now: float | None = None) -> None:
+        """Take what is wanted of `seen`. `chosen` are the frames that its filter wants, where that is known already."""
         now = time.monotonic() if now is None else now
-        wanted = [exposure.frame for exposure in batch if self._filter.wants(exposure.fields)]
-        chosen = self._within_rate(wanted, now)
+        if seen.outcome not in self.wanted.outcomes:
+            return
+        wanted = self.wanted.choose(seen.exposures) if chosen is None else chosen
+        shown = self._within_rate(wanted, seen.outcome, now)
         self._told_of_nothing = False
         tally = self._tally
-        tally.read += read
-        tally.looked_at += len(batch)
-        tally.unreadable += unreadable
+        tally.read += seen.read
+        tally.looked_at += seen.looked_at
+        tally.unreadable += seen.unreadable
         tally.matched += len(wanted)
-        tally.sampled_out += len(wanted) - len(chosen)
-        self._waiting.extend(chosen)
-        while len(self._waiting) > WAITING_MAX:
-            self._waiting.popleft()
+        tally.sampled_out += len(wanted) - len(shown)
+        if seen.looked_at:
+            all_of_them = len(wanted) * seen.read / seen.looked_at
+            tally.rates[seen.outcome.value] = tally.rates.get(seen.outcome, 0.0) + all_of_them
+        if not self._waiting:
+            self._waiting_since = now
+        self._waiting.extend(shown)
+        self._waiting_bytes += sum(map(len, shown))
+        while len(self._waiting) > WAITING_MAX or self._waiting_bytes > WAITING_BYTES_MAX:
+            self._waiting_bytes -= len(self._waiting.popleft())
             tally.missed += 1
-        self._position = to_id(positions)
-        if chosen:
+        if shown:
             self._news.set()
 
-    def _within_rate(self, wanted: list[bytes], now: float) -> list[bytes]:
+    def stand(self, positions: Positions) -> None:
+        """Note where the stream stands after what was offered."""
+        self._position = to_id(positions)
+
+    def is_stuck(self, now: float, patience_s: float) -> bool:
+        """Whether it has taken nothing for longer than that, although something waits."""
+        return bool(self._waiting) and now - self._waiting_since > patience_s
+
+    def _within_rate(self, wanted: Sequence[bytes], outcome: Outcome, now: float) -> Sequence[bytes]:
         """Choose evenly over the batch, so that no partition and no moment is preferred."""
-        if self._rate_max is None:
+        if self._rate_max is None or not wanted:
             return wanted
-        self._allowance = min(self._rate_max, self._allowance + self._rate_max * (now - self._refilled_at))
-        self._refilled_at = now
-        count = min(len(wanted), int(self._allowance))
-        self._allowance -= count
+        active = {each for each, (_, at) in self._allowances.items() if now - at < _ACTIVE_S} | {outcome}
+        # A flood of one leaves the others their part.
+        rate = self._rate_max / len(active)
+        before, since = self._allowances.get(outcome, (rate, now))
+        # At least one, or a low rate would show nothing at all.
+        allowed = min(max(rate, 1.0), before + rate * (now - since))
+        count = min(len(wanted), int(allowed))
+        self._allowances[outcome] = allowed - count, now
         return [wanted[index * len(wanted) // count] for index in range(count)] if count else []
 
     def missed(self, count: int) -> None:
@@ -118,6 +149,7 @@ class Viewer:
     def take(self, now: float) -> bytes:
         """Return all that waits, framed, and the position to resume from after it."""
         self._news.clear()
+        self._waiting_bytes = 0
         parts = [*self._notices, *self._waiting]
         self._tally.shown += len(self._waiting)
         self._notices.clear()
@@ -137,4 +169,6 @@ class Viewer:
         if is_nothing and self._told_of_nothing:
             return b""
         self._told_of_nothing = is_nothing
-        return sse.message("tally", orjson.dumps({"seconds": round(seconds, 3), **vars(tally)}))
+        rates = {outcome: round(count / max(seconds, 0.001), 3) for outcome, count in tally.rates.items()}
+        told = {"seconds": round(seconds, 3), **vars(tally), "rates": rates}
+        return sse.message("tally", orjson.dumps(told))

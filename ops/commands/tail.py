@@ -28,21 +28,34 @@ def register(app: typer.Typer) -> None:
 
     @app.command(rich_help_panel="Look")
     def tail(
-        name: Annotated[str, typer.Option(help="Only this experiment, gate, layer or config; `*` is any text.")] = "",
+        experiment: Annotated[str, typer.Option(help="Only this experiment, through its layer too.")] = "",
+        gate: Annotated[str, typer.Option(help="Only this gate.")] = "",
+        layer: Annotated[str, typer.Option(help="Only this layer.")] = "",
+        name: Annotated[str, typer.Option(help="Only what is called so, of any kind.")] = "",
         kind: Annotated[str, typer.Option(help="Only experiment, gate, layer or dynamic_config.")] = "",
-        tier: Annotated[str, typer.Option(help="Only this tier, for example production.")] = "",
+        outcome: Annotated[str, typer.Option(help="Only accepted, duplicate or rejected.")] = "",
+        reason: Annotated[str, typer.Option(help="Only what was rejected for this reason.")] = "",
+        tier: Annotated[str, typer.Option(help="Only this tier; `*` is all of them.")] = "production",
+        environment: Annotated[str, typer.Option(help="Only this environment (that of the key).")] = "",
         unit: Annotated[str, typer.Option(help="Only this unit.")] = "",
         group: Annotated[str, typer.Option(help="Only this arm.")] = "",
+        sdk: Annotated[str, typer.Option(help="Only this SDK type.")] = "",
+        config_match: Annotated[str, typer.Option(help="exact, by_time, stale, unknown_config or unknown_rule.")] = "",
         rate: Annotated[float, typer.Option(min=0, help="Show at most so many a second, fairly chosen; 0: all.")] = 0,
         recent: Annotated[int, typer.Option(min=0, max=500, help="Begin with the last few.")] = 0,
         stop_after: Annotated[int, typer.Option("-n", "--stop-after", min=0, help="Stop after so many; 0: never.")] = 0,
         as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     ) -> None:
-        """Follow exposures live, until Ctrl-C or -n. Connects again by itself and goes on where it was.
+        """Follow exposures live, until Ctrl-C or -n: those accepted, duplicates, and those rejected with their reasons.
 
-        Exit codes: 1 the filter was refused, 3 the console cannot be reached at the start.
+        Filters take several values with commas between, and `*` for any text. Connects again by itself and
+        goes on where it was. Exit codes: 1 the filter was refused, 3 the console cannot be reached at the start.
         """
-        asked = {"name": name, "kind": kind, "tier": tier, "unit": unit, "group": group}
+        asked = {
+            "experiment": experiment, "gate": gate, "layer": layer, "name": name, "kind": kind, "outcome": outcome,
+            "reason": reason, "tier": tier, "environment": environment, "unit": unit, "group": group, "sdk": sdk,
+            "config_match": config_match,
+        }  # fmt: skip
         query = {key: value for key, value in asked.items() if value} | {"rate": f"{rate:g}", "recent": str(recent)}
         show = _print_json if as_json else _print_line
         shown = 0
@@ -137,13 +150,17 @@ def _print_json(exposure: dict[str, Any]) -> None:
 def _print_line(exposure: dict[str, Any]) -> None:
     arm = exposure["group_name"] or exposure["value"] or exposure["rule_id"] or "–"
     style = _ARM_STYLES[sum(arm.encode()) % len(_ARM_STYLES)]
+    is_rejected, is_copy = exposure["outcome"] == "rejected", exposure["outcome"] == "duplicate"
+    why = printable(f"  rejected at {exposure['rejected_at']}: {exposure['rejected_for']}") if is_rejected else ""
     line = Text.assemble(
         (f"{exposure['received_at'][11:23]}  ", "dim"),
         (f"{exposure['kind']:<15}", "dim"),
-        (f"{printable(exposure['name']):<28} ", "bold"),
+        (f"{printable(exposure['name']):<28} ", "red" if is_rejected else "dim" if is_copy else "bold"),
         (f"{printable(arm):<18} ", style),
         f"{printable(exposure['unit_id']):<24} ",
         (printable(exposure["sdk_type"]), "dim"),
         (f"  {printable(exposure['tier'])}" if exposure["tier"] not in ("", "production") else "", "yellow"),
+        ("  duplicate", "dim") if is_copy else "",
+        (why, "red"),
     )
     Console(highlight=False, soft_wrap=True).print(line)

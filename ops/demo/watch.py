@@ -30,7 +30,7 @@ async def watch_exposures(console: str, run: Run, latest: deque[dict[str, Any]])
 
     The stream is asked for no more than a person can read.
     """
-    wanted = {"unit": f"demo-{run.name}-*", "rate": _RATE}
+    wanted = {"unit": f"demo-{run.name}-*", "rate": _RATE, "tier": "*", "outcome": "accepted"}
     timeout = httpx.Timeout(_CONNECT_TIMEOUT_S, read=None)
     async with httpx.AsyncClient(base_url=console, trust_env=False, timeout=timeout) as client:
         while True:

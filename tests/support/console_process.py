@@ -54,6 +54,7 @@ def running_console(
     exposures: Sequence[dict[str, Any]] = (),
     port: int = 0,
     time_limit_s: float = TIME_LIMIT_S,
+    viewer_patience_s: float = ConsoleConfig.viewer_patience_s,
 ) -> Iterator[RunningConsole]:
     """Serve a console whose store holds these exposures, and whose queries may take `time_limit_s`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +66,13 @@ def running_console(
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, __file__, str(folder), kafka.bootstrap, str(port), str(time_limit_s)],
+            [
+                sys.executable,
+                __file__,
+                str(folder),
+                kafka.bootstrap,
+                *map(str, (port, time_limit_s, viewer_patience_s)),
+            ],
             stderr=output,
             stdout=output,
             env=environment,
@@ -92,10 +99,11 @@ def _wait_until_it_answers(console: RunningConsole) -> None:
                 time.sleep(0.05)
 
 
-async def _serve(folder: Path, bootstrap: str, port: int, time_limit_s: float) -> None:
+async def _serve(folder: Path, bootstrap: str, port: int, time_limit_s: float, viewer_patience_s: float) -> None:
     store = StoreAddress(path=folder / "store")
     _fill(store, (folder / _SEED).read_bytes())
-    config = ConsoleConfig(KafkaConnection(bootstrap), store, SqlLimits(time_s=time_limit_s, memory_bytes=256 << 20))
+    limits = SqlLimits(time_s=time_limit_s, memory_bytes=256 << 20)
+    config = ConsoleConfig(KafkaConnection(bootstrap), store, limits, viewer_patience_s=viewer_patience_s)
     console = Console(config, ConsoleMetrics())
     server = HttpServer(console.app, bind("127.0.0.1", port, "the port"), drain_s=1)
     stopped = asyncio.Event()
@@ -118,4 +126,4 @@ def _fill(store: StoreAddress, seed: bytes) -> None:
 
 if __name__ == "__main__":
     logs.configure("info", "console")
-    asyncio.run(_serve(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))
+    asyncio.run(_serve(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), *map(float, sys.argv[4:])))

@@ -2,7 +2,9 @@
 
 import asyncio
 import itertools
+import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,14 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import orjson
 import pytest
+from aiokafka import AIOKafkaProducer
+from support.brokers import run_apart
 from support.console_crowd import crowd
 from support.console_process import PATIENCE_S, RunningConsole, running_console
 from support.waiting import until
 
 from ops.commands.tail import Messages
-from schemas.kafka import KafkaConnection
+from schemas import chunk, ledger
+from schemas.chunk import Chunk, RequestPart
+from schemas.dead_letter import DeadLetter
+from schemas.kafka import PRODUCER, KafkaConnection
+from schemas.ledger import Copies, Run
+from schemas.reasons import Reason, Stage
+from schemas.topics import DLQ_WORKER, EVENTS_RAW, LEDGER
 
 pytestmark = pytest.mark.slow
 
@@ -76,7 +87,7 @@ def name() -> str:
 
 
 def test_an_exposure_is_shown_as_it_was_decided(console: RunningConsole, expose: Expose, name: str):
-    with watching(console, name=name) as stream:
+    with watching(console, name=name, tier="*") as stream:
         stream.until("status")
         expose({"name": name, "unit_id": "u9", "group_name": "Blue", "tier": "staging", "origin_offset": 5})
         (shown,) = stream.exposures(1)
@@ -225,3 +236,61 @@ async def test_a_console_that_is_told_to_stop_ends_its_streams_and_queries_and_t
         for answer in answers:
             assert isinstance(answer, httpx.TransportError) or answer.status_code == 503
         assert "Traceback" not in console.log.read_text()
+
+
+def test_a_duplicate_and_a_reject_are_on_the_stream_with_what_became_of_them(
+    console: RunningConsole, broker: KafkaConnection, name: str
+):
+    with (
+        watching(console, experiment=name, outcome="duplicate") as copies,
+        watching(console, experiment=name, outcome="rejected", reason="invalid_time") as rejects,
+    ):
+        for stream in (copies, rejects):
+            stream.until("status")
+        run_apart(refuse_and_repeat(broker, name))
+        (copy,), (reject,) = copies.exposures(1), rejects.exposures(1)
+        resumed = copies.settled()
+    assert (copy["outcome"], copy["unit_id"], copy["rule_id"]) == ("duplicate", "u-copy", "blue")
+    assert (reject["outcome"], reject["unit_id"], reject["rejected_at"]) == ("rejected", "u-refused", "worker")
+    assert "never shown" not in repr(reject)
+    run_apart(refuse_and_repeat(broker, name))
+    with watching(console, resumed, experiment=name, outcome="duplicate,rejected") as stream:
+        assert {each["outcome"] for each in stream.exposures(2)} == {"duplicate", "rejected"}
+
+
+def test_a_viewer_that_reads_nothing_is_dropped_and_harms_nobody(
+    tmp_path: Path, broker: KafkaConnection, expose: Expose, name: str
+):
+    with running_console(tmp_path / "slow", broker, viewer_patience_s=0.2) as console, socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        host, port = console.address.removeprefix("http://").split(":")
+        slow.connect((host, int(port)))
+        slow.sendall(f"GET /api/exposures/stream?name={name} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        with watching(console, name=name, rate=1) as quick:
+            quick.until("status")
+            long = "x" * 50_000
+            while "slow_viewer_dropped" not in console.log.read_text():
+                expose(*[{"name": name, "unit_id": f"{number}{long}"} for number in range(50)])
+            assert quick.exposures(1)[0]["name"] == name
+            quick.until("tally")
+    assert console.log.read_text().count("slow_viewer_dropped") == 1
+
+
+async def refuse_and_repeat(broker: KafkaConnection, name: str) -> None:
+    """Write what gateway and worker would: a chunk of one event, that it was a copy, and that another is dead."""
+    event = {"eventName": "statsig::config_exposure", "time": 1, "metadata": {"config": name, "ruleID": "blue"}}
+    events = [msgspec.Raw(orjson.dumps({**event, "user": {"userID": "u-copy"}}))]
+    part = RequestPart("default", "production", "k", "r", int(time.time() * 1000), events=events)
+    refused = {**event, "user": {"userID": "u-refused", "privateAttributes": {"email": "never shown"}}}
+    letter = DeadLetter(
+        Stage.WORKER, Reason.INVALID_TIME, "no time", orjson.dumps(refused), 1, event_name=event["eventName"]
+    )
+    producer: Any = AIOKafkaProducer(**broker.client_settings(), **PRODUCER)
+    await producer.start()
+    try:
+        at = await producer.send_and_wait(EVENTS_RAW, chunk.encode(Chunk([part])), partition=1)
+        value = ledger.encode([Run("default", "production", "k", 0, 1)], [Copies(0, 1, 1, 0)], [])
+        await producer.send_and_wait(LEDGER, value, key=ledger.key_of(1, 1, at.offset))
+        await producer.send_and_wait(DLQ_WORKER, letter.encode())
+    finally:
+        await producer.stop()

@@ -1,18 +1,25 @@
 """What was before a viewer came: read before what is new, however long the log does not answer."""
 
 import re
-from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 from support.clocks import skip_waiting
 from support.exposures import framed
 
 from console.live.filters import filter_from
+from console.live.look import Look
 from console.live.positions import Positions
-from console.live.route import Asked, _before
+from console.live.replay import Take
+from console.live.route import Asked, Past, _before
 from console.live.viewer import Viewer
+from schemas.kafka import KafkaConnection
+from schemas.topics import EXPOSURES
+
+_AT = TopicPartition(EXPOSURES, 0)
+_LOOK = Look(KafkaConnection("127.0.0.1:1"))
 
 
 class _Log:
@@ -21,17 +28,20 @@ class _Log:
     def __init__(self, failures: int) -> None:
         self.failures = failures
         self._records = [
-            SimpleNamespace(value=framed(name=f"n-{number}"), partition=0, offset=number, timestamp=number)
+            SimpleNamespace(
+                topic=EXPOSURES, value=framed(name=f"n-{number}"), partition=0, offset=number, timestamp=number
+            )
             for number in range(3)
         ]
 
-    async def last(self, _count: int, _until: Positions) -> Sequence[Any]:
+    async def last(self, _until: Positions, take: Take) -> None:
         self._answer()
-        return self._records
+        await take(self._records)
 
-    async def between(self, _start: Positions, _until: Positions) -> tuple[Sequence[Any], int]:
+    async def between(self, _start: Positions, _until: Positions, take: Take) -> int:
         self._answer()
-        return self._records, 0
+        await take(self._records)
+        return 0
 
     def _answer(self) -> None:
         if self.failures:
@@ -39,13 +49,13 @@ class _Log:
             raise TimeoutError
 
 
-@pytest.mark.parametrize("question", [{"recent": 2, "resume": {}}, {"recent": 0, "resume": {0: 0}}])
+@pytest.mark.parametrize("question", [{"recent": 2, "resume": {}}, {"recent": 0, "resume": {_AT: 0}}])
 async def test_a_log_that_does_not_answer_at_once_is_asked_until_it_does(question: dict[str, Any]):
     skip_waiting()
     asked = Asked(filter_from([]), None, **question)
     log: Any = _Log(failures=2)
     viewer = Viewer(asked.wanted, now=0.0)
-    *told, frames = [each async for each in _before(log, asked, viewer, {0: 3})]
+    *told, frames = [each async for each in _before(Past(log, _LOOK), asked, viewer, {_AT: 3})]
     assert [b'"waiting"' in each for each in told] == [True, True]
     names = re.findall(rb'"name":"(n-\d)"', frames)
     assert names == [b"n-0", b"n-1", b"n-2"][-asked.recent :]
@@ -57,4 +67,4 @@ async def test_a_viewer_that_has_gone_is_not_waited_for():
     log: Any = _Log(failures=1_000)
     viewer = Viewer(asked.wanted, now=0.0)
     viewer.close()
-    assert len([frames async for frames in _before(log, asked, viewer, {0: 3})]) == 1
+    assert len([frames async for frames in _before(Past(log, _LOOK), asked, viewer, {_AT: 3})]) == 1

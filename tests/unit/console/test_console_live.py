@@ -1,26 +1,28 @@
 import pytest
+from aiokafka import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
-from support.exposures import exposure, framed
+from support.exposures import framed
 
 from console.answers import RefusedError
 from console.live import sse
-from console.live.decode import UnreadableRecordError, decode, iso_time, readable
+from console.live.decode import UnreadableRecordError, decode, iso_time
 from console.live.filters import FIELDS, filter_from
-from console.live.hub import evenly
-from console.live.positions import from_id, to_id
+from console.live.look import evenly
+from console.live.positions import FOLLOWED, Positions, from_id, to_id
 from console.live.replay import window
 from ops.commands.tail import Messages
 
-positions = st.dictionaries(st.integers(0, 50), st.integers(0, 2**62), min_size=1)
+places = st.builds(TopicPartition, st.sampled_from(sorted(FOLLOWED)), st.integers(0, 50))
+positions = st.dictionaries(places, st.integers(0, 2**62), min_size=1)
 
 
 @given(positions)
-def test_a_position_survives_the_stream_id(at: dict[int, int]):
+def test_a_position_survives_the_stream_id(at: Positions):
     assert from_id(to_id(at)) == at
 
 
-@pytest.mark.parametrize("text", ["", "x", "1", "1-", "-1", "1-2-3", "1-2.", "1-²", "1-٣", "1--2"])
+@pytest.mark.parametrize("text", ["", "x", "1", "1-", "-1", "1-2-3", "1-2.", "1-²", "1-٣", "1--2", "q0-1", "i-1"])
 def test_what_is_no_position_is_refused(text: str):
     with pytest.raises(ValueError, match="no position"):
         from_id(text)
@@ -55,7 +57,7 @@ def test_an_exposure_is_shown_with_the_names_of_the_columns_and_without_what_is_
 
 
 def test_every_field_a_filter_looks_at_is_shown():
-    shown = readable(exposure(), 0, 0)
+    shown = decode(framed(), 0, 0).fields
     assert {field for fields in FIELDS.values() for field in fields} <= shown.keys()
 
 
@@ -98,21 +100,56 @@ def test_times_are_written_to_the_millisecond_in_utc(time_ms: int):
         ([("group", "Contro?")], True),
         ([("name", "")], True),
         ([("rate", "5")], True),
+        ([("experiment", "checkout")], True),
+        ([("experiment", "price_test")], False),
+        ([("gate", "checkout")], False),
+        ([("outcome", "accepted,rejected")], True),
+        ([("outcome", "duplicate")], False),
+        ([("tier", "*")], True),
     ],
 )
 def test_a_filter_wants_what_all_its_conditions_name(parameters: list[tuple[str, str]], is_wanted: bool):
-    fields = readable(exposure(allocated_experiment="price_test", stable_id="device-1"), 0, 0)
+    fields = decode(framed(allocated_experiment="price_test", stable_id="device-1"), 0, 0).fields
     assert filter_from(parameters).wants(fields) is is_wanted
 
 
+@pytest.mark.parametrize(
+    ("tier", "parameters", "is_wanted"),
+    [
+        ("production", [], True),
+        ("", [], True),
+        ("staging", [], False),
+        ("staging", [("tier", "staging")], True),
+        ("staging", [("tier", "*")], True),
+        ("production", [("tier", "staging")], False),
+    ],
+)
+def test_only_production_is_shown_unless_another_tier_is_asked_for(
+    tier: str, parameters: list[tuple[str, str]], is_wanted: bool
+):
+    assert filter_from(parameters).wants(decode(framed(tier=tier), 0, 0).fields) is is_wanted
+
+
+def test_an_exposure_of_a_layer_is_one_of_its_experiment():
+    through_layer = decode(framed(kind="layer", name="prices", allocated_experiment="price_test"), 0, 0).fields
+    assert filter_from([("experiment", "price_test")]).wants(through_layer)
+    assert filter_from([("layer", "prices")]).wants(through_layer)
+    assert not filter_from([("experiment", "prices")]).wants(through_layer)
+
+
+def test_an_outcome_that_there_is_not_is_refused():
+    with pytest.raises(RefusedError, match="no outcome"):
+        filter_from([("outcome", "lost")])
+
+
 def test_brackets_in_a_filter_mean_themselves():
-    fields = readable(exposure(name="a[b]c"), 0, 0)
+    fields = decode(framed(name="a[b]c"), 0, 0).fields
     assert filter_from([("name", "a[b]*")]).wants(fields)
 
 
 def test_a_hostile_pattern_costs_no_time():
     wanted = filter_from([("name", "*a" * 40 + "*b")])
-    assert not wanted.wants(readable(exposure(name="a" * 5000), 0, 0))
+    assert not wanted.wants(decode(framed(name="a" * 5000), 0, 0).fields)
 
 
 def test_a_filter_of_too_many_values_is_refused():
@@ -127,9 +164,9 @@ def test_a_sample_is_even_and_in_order(numbers: list[int], count_max: int):
     assert evenly(range(1000), 10) == list(range(0, 1000, 100))  # type: ignore[arg-type]
 
 
-@given(positions, st.dictionaries(st.integers(0, 50), st.integers(0, 2**62)), st.integers(1, 1000))
+@given(positions, st.dictionaries(places, st.integers(0, 2**62)), st.integers(1, 1000))
 def test_a_window_reads_no_more_than_asked_and_counts_what_it_leaves_out(
-    until: dict[int, int], start: dict[int, int], records_max: int
+    until: Positions, start: Positions, records_max: int
 ):
     cut, left_out = window(start, until, records_max)
     wanted = sum(max(0, end - start.get(partition, end)) for partition, end in until.items())
