@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from processors.enrich.catalog import Enriching, Enrichment
 from schemas.exposure_rule import ExposureRule
 from schemas.kafka import KafkaConnection
-from schemas.limits import CLAIMS_WINDOW_MS, SPILL_BYTES
+from schemas.limits import CLAIMS_WINDOW_MS, IDENTITY_LINKS, SPILL_BYTES
 from schemas.store import StoreAddress
 
 CONFIG_FILE: Final = "headrace.toml"
@@ -87,6 +87,9 @@ class Settings(BaseSettings):
     )
     audit_rate: float = Field(
         1.0, ge=0, le=1, description="Share of exposures whose assignment is computed again and compared."
+    )
+    identity_links: int = Field(
+        IDENTITY_LINKS, ge=2, description="Links of ids to users that a worker keeps in memory; some 320 bytes each."
     )
     lander_batch_rows: int = Field(20_000, ge=1, description="Rows of one insert at the most.")
     lander_batch_ms: int = Field(500, ge=1, description="How long rows wait for an insert at the most.")

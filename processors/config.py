@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from processors.enrich.catalog import Enriching
 from schemas.kafka import KafkaConnection
-from schemas.limits import CLAIMS_WINDOW_MS, WORKER_STALL_S
+from schemas.limits import CLAIMS_WINDOW_MS, IDENTITY_LINKS, WORKER_STALL_S
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,8 @@ class WorkerConfig:
     claims_window_ms: int = CLAIMS_WINDOW_MS
     instance: str = "0"
     enriching: Enriching = field(default_factory=Enriching)
+    identity_links: int = IDENTITY_LINKS
+    """How many links between ids and users are kept in memory."""
     stall_s: float = WORKER_STALL_S
     """How long reading, delivery or a commit may stand still before the process ends."""
     burst_guard: bool = True

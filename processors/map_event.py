@@ -5,14 +5,16 @@ blocks (`schemas/avro.py`): what is the same for a request or for all exposures 
 encoded once.
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
 from processors.enrich import secondary
 from processors.enrich.bots import Bots
-from processors.enrich.catalog import Enriching, Enrichment
+from processors.enrich.catalog import Enriching, Enrichment, hand_over
 from processors.enrich.decide import Decider, Decision, NamelessError
+from processors.enrich.identity import Identities, Links, Scope
 from processors.event_time import EventTime, InvalidTimeError, judge
 from processors.unit import Ids, ids_of, unit_of
 from schemas import avro
@@ -31,6 +33,7 @@ _EXPOSURE_OF: Final[dict[str, Section]] = {
     "statsig::layer_exposure": "layer",
 }
 _NO_PARENT: Final = bytes(16)
+_NO_LINKS: Final[Links] = ()
 _ABSENT: Final = (b"", b"null")
 
 _vocabulary: Final = avro.Vocabulary()
@@ -48,12 +51,16 @@ class Rejected(Exception):  # noqa: N818 - an outcome, not an error of ours
 
 
 class Mapped(msgspec.Struct, frozen=True, gc=False):
-    """An event as it goes on: topic, key (the unit id) and framed Avro value; `parts` are its secondary exposures."""
+    """An event as it goes on: topic, key (the unit id) and framed Avro value.
+
+    `parts` are its secondary exposures, `links` what it shows of identities that nobody knew.
+    """
 
     topic: str
     key: bytes
     value: bytes
     parts: tuple["Mapped", ...] = ()
+    links: Links = ()
 
 
 class RequestContext:
@@ -66,6 +73,7 @@ class RequestContext:
         self.sdk_version = text_of(sender.sdkVersion)
         self.session_id = text_of(sender.sessionID)
         self.stable_id = text_of(sender.stableID)
+        self.scope = Scope(part.project, part.environment)
         string, often, varint = avro.string, _vocabulary.string, avro.varint
         self.block = b"".join(
             (
@@ -95,10 +103,16 @@ def request_metadata(part: RequestPart) -> RequestMetadata:
 class EventMapper:
     """Maps events of any request."""
 
-    def __init__(self, configs: ConfigHistory, enriching: Enriching | None = None) -> None:
+    def __init__(
+        self, configs: ConfigHistory, enriching: Enriching | None = None, identities: Identities | None = None
+    ) -> None:
+        enriching = enriching or Enriching()
         self.decider = Decider(configs, enriching)
-        self._tags_bots = (enriching or Enriching()).has(Enrichment.BOTS)
+        self._tags_bots = enriching.has(Enrichment.BOTS)
         self._bots = Bots()
+        self._tagged = {"tagged": 0}
+        self._identifies = enriching.has(Enrichment.IDENTITY)
+        self._identities = identities if identities is not None else Identities()
 
     def map(self, event: Event, event_id: bytes, index: int, context: RequestContext) -> Mapped:
         """Return the record of `event`. Raises Rejected."""
@@ -113,6 +127,9 @@ class EventMapper:
         user = _user_of(raw_user)
         ids = ids_of(user, context.stable_id)
         parts: tuple[Mapped, ...] = ()
+        canonical_id, links = "", _NO_LINKS
+        if self._identifies:
+            canonical_id, links = self._identities.of(context.scope, ids, time, context.part.received_at)
         section = _EXPOSURE_OF.get(name)
         if section is None:
             topic, frame = CUSTOM_EVENTS, avro.CUSTOM_EVENT.frame
@@ -124,19 +141,19 @@ class EventMapper:
             unit = unit_of(ids, decision.id_type)
             own_columns = (_NO_PARENT, self.decider.columns(decision, ids, event_id))
             if len(event.secondaryExposures) > secondary.NOTHING_BYTES and self.decider.expands:
-                parts = self._parts(event, event_id, index, context, raw_metadata, time, user, ids)
-        columns = _common(event, raw_user, raw_metadata, time, user, ids, unit, self._bot(user, context))
+                parts = self._parts(event, event_id, index, context, raw_metadata, time, user, ids, canonical_id)
+        columns = _common(event, raw_user, raw_metadata, time, user, ids, unit, canonical_id, self._bot(user, context))
         # Joined once: each concatenation on the way would copy the whole record.
         value = b"".join((frame, event_id, avro.varint(index), b"\x00", context.block, *columns, *own_columns))
         key = unit[1].encode("utf-8", "replace")
         if len(key) + len(value) > RECORD_BYTES:
             message = f"its record has {len(key) + len(value)} bytes, since it repeats ids; the limit is {RECORD_BYTES}"
             raise Rejected(Reason.EVENT_TOO_LARGE, message)
-        return Mapped(topic, key, value, parts)
+        return Mapped(topic, key, value, parts, links)
 
     def _parts(
         self, event: Event, event_id: bytes, index: int, context: RequestContext, raw_metadata: bytes,
-        time: EventTime, user: User, ids: Ids,
+        time: EventTime, user: User, ids: Ids, canonical_id: str,
     ) -> tuple[Mapped, ...]:  # fmt: skip
         """Return the secondary exposures; the user's JSON stands in the parent only."""
         listed = secondary.read(bytes(event.secondaryExposures), _exposure_of(raw_metadata))
@@ -145,7 +162,7 @@ class EventMapper:
             part_id = secondary_id(event_id, part)
             decision = self.decider.decision(context.part.project, "gate", shown, len(raw_metadata), time.corrected_ms)
             unit = unit_of(ids, decision.id_type)
-            columns = _common(event, b"", own_metadata, time, user, ids, unit, bot)
+            columns = _common(event, b"", own_metadata, time, user, ids, unit, canonical_id, bot)
             place = avro.varint(index) + avro.varint(part)
             own = (event_id, self.decider.columns(decision, ids, part_id))
             value = b"".join((avro.EXPOSURE.frame, part_id, place, context.block, *columns, *own))
@@ -156,12 +173,21 @@ class EventMapper:
         self.decider.expanded(listed)
         return tuple(parts)
 
+    def report(self, count: Callable[[str, str, int], None]) -> None:
+        """Hand over what every enrichment counted since the last time: enrichment, outcome, number."""
+        self.decider.report(count)
+        for enrichment, counts in ((Enrichment.BOTS, self._tagged), (Enrichment.IDENTITY, self._identities.outcomes)):
+            hand_over(enrichment, counts, count)
+
     def _bot(self, user: User, context: RequestContext) -> bytes:
         """Return the column `is_bot`. A browser's user agent is the connection's, a server tells its users'."""
         agent = user.userAgent or context.part.user_agent
         if not agent or not self._tags_bots:
             return b"\x00"
-        return b"\x01" if self._bots.has(agent if type(agent) is str else text_of(agent)) else b"\x00"
+        if not self._bots.has(agent if type(agent) is str else text_of(agent)):
+            return b"\x00"
+        self._tagged["tagged"] += 1
+        return b"\x01"
 
     def _decision(self, context: RequestContext, section: Section, raw_metadata: bytes, moment_ms: int) -> Decision:
         shown = _exposure_of(raw_metadata)
@@ -191,7 +217,7 @@ def _exposure_of(raw: bytes) -> ExposureMetadata:
 
 def _common(
     event: Event, raw_user: bytes, raw_metadata: bytes, time: EventTime, user: User, ids: Ids, unit: tuple[str, str],
-    bot: bytes,
+    canonical_id: str, bot: bytes,
 ) -> tuple[bytes, ...]:  # fmt: skip
     # The hottest code of the worker: one pass, few calls, nothing encoded twice.
     varint, string, often = avro.varint, avro.string, _vocabulary.string
@@ -214,7 +240,7 @@ def _common(
         user_id,
         stable_id,
         _custom_ids(ids, stable_id) if ids.custom else b"\x00",
-        b"\x00",  # canonical_id
+        user_id if canonical_id is ids.user_id else string(canonical_id),
         b"\x00" if country is None else often(country if type(country) is str else text_of(country)),
         b"\x00" if version is None else often(version if type(version) is str else text_of(version)),
         bot,

@@ -11,7 +11,7 @@ from processors.chunk_ledger import outcome_of_whole, outcomes
 from processors.claims import ClaimsIndex
 from processors.map_event import EventMapper, Rejected, RequestContext
 from processors.process_replay import process_replay
-from processors.processed import Processed, Read, SourceRecord, dead_letter_of, emit_parts
+from processors.processed import Processed, Read, SourceRecord, dead_letter_of, emit
 from schemas import chunk
 from schemas.dead_letter import DeadLetter
 from schemas.ids import EVENT_ID_BYTES, EventIds, scope_of
@@ -46,7 +46,7 @@ def process(record: SourceRecord, index: ClaimsIndex, mapper: EventMapper, now_m
     copies = index.copies(record.offset, record.append_ms, ids)
     claimed = [event_id for place, event_id in enumerate(ids) if place not in copies] if copies else ids
     done = Processed(events=len(read), duplicates=len(copies), claimed=claimed)
-    emit, to_map = done.emitted.append, mapper.map
+    to_map = mapper.map
     pack = RecordOrigins(record.log, record.partition, record.offset).pack
     for position, item in enumerate(read):
         if position in copies:
@@ -54,10 +54,7 @@ def process(record: SourceRecord, index: ClaimsIndex, mapper: EventMapper, now_m
         try:
             if item.event is None:
                 raise Rejected(Reason.INVALID_EVENT, item.error)  # noqa: TRY301 - one place makes dead letters
-            mapped = to_map(item.event, item.event_id, position, item.context)
-            emit((mapped, pack(position)))
-            if mapped.parts:
-                emit_parts(done, mapped.parts, pack(position))
+            emit(done, to_map(item.event, item.event_id, position, item.context), pack(position))
         except Exception as error:  # noqa: BLE001 - one event of ours to mend must not stop a partition
             rejected = error if isinstance(error, Rejected) else Rejected(Reason.UNEXPECTED_ERROR, repr(error))
             origin = Origin(record.log, record.partition, record.offset, position)

@@ -13,7 +13,7 @@ import msgspec
 from processors.chunk_ledger import outcomes_of_replay
 from processors.claims import ClaimsIndex
 from processors.map_event import EventMapper, Rejected, RequestContext
-from processors.processed import Processed, Read, SourceRecord, dead_letter_of, emit_parts
+from processors.processed import Processed, Read, SourceRecord, dead_letter_of, emit
 from schemas import chunk
 from schemas.origin import Origin
 from schemas.reasons import Reason
@@ -61,9 +61,7 @@ def process_replay(
         try:
             if item.event is None:
                 raise Rejected(Reason.INVALID_EVENT, item.error)  # noqa: TRY301 - one place makes dead letters
-            mapped = mapper.map(item.event, item.event_id, origin.index, item.context)
-            done.emitted.append((mapped, again.first))
-            emit_parts(done, mapped.parts, again.first)
+            emit(done, mapper.map(item.event, item.event_id, origin.index, item.context), again.first)
         except Exception as error:  # noqa: BLE001 - one event of ours to mend must not stop a partition
             rejected = error if isinstance(error, Rejected) else Rejected(Reason.UNEXPECTED_ERROR, repr(error))
             letter = dead_letter_of(item, origin, record, rejected, now_ms)

@@ -8,6 +8,7 @@ import msgspec
 
 from processors.map_event import Mapped, Rejected, RequestContext
 from schemas.dead_letter import DeadLetter
+from schemas.identity_links import IdentityLink
 from schemas.ids import partition_key
 from schemas.origin import Origin
 from schemas.readable import readable_of
@@ -36,6 +37,8 @@ class Processed:
     """Records that go on, each with its packed origin; an event's secondary exposures behind it."""
     parts: int = 0
     """How many of them are secondary exposures."""
+    links: list[IdentityLink] = field(default_factory=list)
+    """What the events that go on show of identities, as far as nobody knew it; a link may be there twice."""
     dead: list[DeadLetter] = field(default_factory=list)
     claimed: list[bytes] = field(default_factory=list)
     firsts: list[bytes] = field(default_factory=list)
@@ -55,8 +58,16 @@ class Read(msgspec.Struct, gc=False):
     context: RequestContext
 
 
-def emit_parts(done: Processed, parts: Sequence[Mapped], parent: bytes) -> None:
-    """Send the secondary exposures of the event at the packed origin `parent` on, behind it."""
+def emit(done: Processed, mapped: Mapped, origin: bytes) -> None:
+    """Send an event on under its packed origin, its secondary exposures behind it, and the links that it shows."""
+    done.emitted.append((mapped, origin))
+    if mapped.links:
+        done.links += mapped.links
+    if mapped.parts:
+        _emit_parts(done, mapped.parts, origin)
+
+
+def _emit_parts(done: Processed, parts: Sequence[Mapped], parent: bytes) -> None:
     origin = Origin.unpack(parent)
     done.emitted += [(one, origin._replace(part=part).pack()) for part, one in enumerate(parts, 1)]
     done.parts += len(parts)

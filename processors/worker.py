@@ -23,6 +23,7 @@ from processors.claims_log import read_claims
 from processors.config import WorkerConfig
 from processors.faust_app import new_app
 from processors.faust_measures import NO_GENERATION, Guard, Recovery
+from processors.known import Known
 from processors.log_bounds import LogBounds
 from processors.map_event import EventMapper
 from processors.process_chunk import process
@@ -30,13 +31,11 @@ from processors.processed import Processed, SourceRecord
 from processors.publish import Flight, Headers, Publisher
 from processors.self_test import run_self_test
 from processors.watchdog import StalledError, Watchdog
-from schemas import avro, chunk, ledger, topics
-from schemas.config_history import ConfigHistory
+from schemas import avro, chunk, identity_links, ledger, topics
 from schemas.logs import LogReader
 from schemas.metrics import WorkerMetrics
 from schemas.origin import HEADER as ORIGIN
 from schemas.origin import Origin
-from schemas.reference import ReferenceReader
 from schemas.topics import CLAIMS_CHANGELOG
 
 log = structlog.get_logger()
@@ -54,9 +53,6 @@ PENDING_CHUNKS: Final = 400
 
 DRAIN_S: Final = 5.0
 RETRY_S: Final = 1.0
-
-CONFIGS_S: Final = 60.0
-"""How long the first chunk waits for the configs to be read."""
 
 LOOKS_A_LIMIT: Final = 12
 """How often the watchdog looks while something may stand still."""
@@ -78,9 +74,8 @@ class Worker:
         self._failure: asyncio.Future[BaseException] | None = None
         self._starting: asyncio.Task[None] | None = None
         self._watching: list[asyncio.Task[None]] = []
-        configs = ConfigHistory()
-        self._configs = ReferenceReader(config.kafka, topics.CONFIG_VERSIONS, configs.take)
-        self._mapper = EventMapper(configs, config.enriching)
+        self._known = Known(config.kafka, config.identity_links)
+        self._mapper = EventMapper(self._known.configs, config.enriching, self._known.identities)
         self._logs = LogReader(config.kafka)
         self._publisher = Publisher(config.kafka, self._on_delivered, self._fail)
         self._bounds = LogBounds(config.kafka)
@@ -129,7 +124,7 @@ class Worker:
             await self._app.stop()
         await self._bounds.stop()
         await self._publisher.stop()
-        await self._configs.stop()
+        await self._known.stop()
 
     # --- starting ------------------------------------------------------------------------------
 
@@ -141,8 +136,8 @@ class Worker:
             await self._until_reachable(self._publisher.start)
             self._waiting_for = {"log": "events.raw has no log number yet; `headrace init` gives it one"}
             self._log = await self._logs.wait_current()
-            self._waiting_for = {"config": "reading the config specs"}
-            await self._read_configs()
+            self._waiting_for = {"config": "reading the config specs and the identity links"}
+            await self._known.start()
             await self._publish_schemas()
             self._waiting_for = {"claims": "reading the claims back"}
             self._app = self._compose()
@@ -161,15 +156,6 @@ class Worker:
             except (KafkaError, OSError) as error:
                 log.warning("kafka_unavailable", error=repr(error))
                 await asyncio.sleep(RETRY_S)
-
-    async def _read_configs(self) -> None:
-        """Know every config before the first chunk, if that takes no longer than it may."""
-        await self._configs.start()
-        try:
-            await self._configs.wait_caught_up(CONFIGS_S)
-        except TimeoutError:
-            # Late answers are better than none: rows say what was known when they landed.
-            log.error("configs_not_read", seconds=CONFIGS_S, topic=topics.CONFIG_VERSIONS)  # noqa: TRY400 - no stack says more
 
     async def _publish_schemas(self) -> None:
         for schema in (avro.EXPOSURE, avro.CUSTOM_EVENT, avro.DEAD_LETTER):
@@ -295,6 +281,9 @@ class Worker:
         entry = encode_entry(append_ms, done.claimed, done.firsts)
         flight.add(CLAIMS_CHANGELOG, partition, entry_key(partition, offset), entry)
         flight.add(topics.LEDGER, 0, ledger.key_of(self._log, partition, offset), done.ledger)
+        for link in done.links:
+            if self._known.identities.learn(link):
+                flight.add(topics.IDENTITY_LINKS, 0, identity_links.key_of(link), identity_links.encode(link))
         for gone in index.expire(append_ms):
             flight.add(CLAIMS_CHANGELOG, partition, entry_key(partition, gone), None)
         flight.sources.append(event)
@@ -371,7 +360,8 @@ class Worker:
             if acknowledge(message):
                 self._acknowledged[message.partition] = message.offset + 1
         self._landed.set()
-        self._mapper.decider.report(self._metrics.count_enriched)
+        self._mapper.report(self._metrics.count_enriched)
+        self._metrics.identity_links.set(len(self._known.identities))
         self._metrics.pending.set(self._pending)
         self._metrics.claims.set(sum(len(index) for index in self._indexes.values()))
         if self._pending < PENDING_CHUNKS // 2:

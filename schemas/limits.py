@@ -124,3 +124,19 @@ TIME_MS: Final = 8_640_000_000_000_000
 STORE_MIN_MS: Final = -2_208_988_800_000
 STORE_MAX_MS: Final = 10_413_791_999_999
 """What the store's DateTime64(3) can hold: 1900-01-01 to 2299-12-31."""
+
+# --- identity ----------------------------------------------------------------------------------
+IDENTITY_CHARS: Final = 256
+"""Of an id that is linked, of its type and of a user id; a longer one is nobody's, and its event lands all the same."""
+
+IDENTITY_IDS_OF_EVENT: Final = 8
+"""Ids of one event that are linked to its user, its stableID first; those beyond are not looked at."""
+
+IDENTITY_USERS_OF_ID: Final = 16
+"""Users of one stableID; above, it is no device of somebody's (a kiosk, a constant) and leads to nobody."""
+
+IDENTITY_IDS_OF_USER: Final = 1_000
+"""Ids of one user; above, it is no person (`guest`, `0`) and nothing leads to it."""
+
+IDENTITY_LINKS: Final = 400_000
+"""Links that a worker keeps in memory, unless set otherwise; beyond, those that it met least lately are forgotten."""

@@ -81,11 +81,12 @@ class WorkerMetrics:
         )
         self.enriched = Counter(
             "headrace_worker_enriched",
-            "Exposures by what an enrichment made of them (docs/config.md).",
+            "Events by what an enrichment made of them (docs/config.md).",
             ["enrichment", "outcome"],
             registry=r,
         )
         self.claims = Gauge("headrace_worker_claims", "Event ids held by the claims index.", registry=r)
+        self.identity_links = Gauge("headrace_worker_identity_links", "Links of ids to users in memory.", registry=r)
         self.pending = Gauge("headrace_worker_pending_chunks", "Chunks sent and not yet acknowledged.", registry=r)
         self.recoveries = Counter("headrace_worker_recoveries", "Rebuilds of the claims index.", registry=r)
 
@@ -113,12 +114,19 @@ class LanderMetrics:
         self.lag = Gauge("headrace_lander_lag_records", "Records not yet landed, by topic.", ["topic"], registry=r)
 
 
-class DeadLetterMetrics:
+class LandedMetrics:
+    """What a landing beside the lander's counts."""
+
+    def __init__(self, name: str, meaning: str) -> None:
+        self.registry = r = _registry()
+        self.landed = Counter(name, meaning, registry=r)
+
+
+class DeadLetterMetrics(LandedMetrics):
     """What the landing of dead letters counts."""
 
     def __init__(self) -> None:
-        self.registry = r = _registry()
-        self.landed = Counter("headrace_dead_letters_landed", "Rows inserted into dead_letters.", registry=r)
+        super().__init__("headrace_dead_letters_landed", "Rows inserted into dead_letters.")
 
 
 class ArchiveMetrics:
@@ -132,12 +140,18 @@ class ArchiveMetrics:
         self.lag = Gauge("headrace_archive_lag_records", "Records of events.raw that no file has yet.", registry=r)
 
 
-class ConfigLanderMetrics:
+class IdentityLanderMetrics(LandedMetrics):
+    """What the landing of identity links counts."""
+
+    def __init__(self) -> None:
+        super().__init__("headrace_identity_links_landed", "Records of identity.links that landed.")
+
+
+class ConfigLanderMetrics(LandedMetrics):
     """What the landing of config versions counts."""
 
     def __init__(self) -> None:
-        self.registry = r = _registry()
-        self.landed = Counter("headrace_config_versions_landed", "Rows inserted into config_versions.", registry=r)
+        super().__init__("headrace_config_versions_landed", "Rows inserted into config_versions.")
 
 
 class ConsoleMetrics:

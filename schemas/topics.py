@@ -19,6 +19,7 @@ KEYS: Final = "keys"
 LOGS: Final = "logs"
 SCHEMAS: Final = "schemas"
 REPLAYS: Final = "replays"
+IDENTITY_LINKS: Final = "identity.links"
 
 DEAD_LETTERS: Final = {DLQ_INGEST: Stage.INGEST, DLQ_WORKER: Stage.WORKER, DLQ_LANDER: Stage.LANDER}
 """The topics of dead letters in the order of an event's path, each with the stage that writes it."""
@@ -29,6 +30,7 @@ CLAIMS_CHANGELOG: Final = f"{WORKER_APP_ID}-{CLAIMS_TABLE}-changelog"
 LANDER_GROUP: Final = "headrace-lander"
 DEAD_LETTER_GROUP: Final = "headrace-dead-letters"
 ARCHIVE_GROUP: Final = "headrace-archive"
+IDENTITY_GROUP: Final = "headrace-identity-links"
 
 RAW_DAYS: Final = 7
 """How long `events.raw` is kept: at least three claims windows."""
@@ -78,4 +80,6 @@ TOPICS: Final[tuple[Topic, ...]] = (
     Topic(LOGS, False, _COMPACT),
     Topic(SCHEMAS, False, _COMPACT),
     Topic(REPLAYS, False, _COMPACT),
+    # One partition, as the ledger has: a link is written once, and a batch more for each in every flight is dear.
+    Topic(IDENTITY_LINKS, False, _COMPACT),
 )

@@ -1,16 +1,17 @@
-"""The lander process: exposures, custom events, dead letters and config versions in, rows of the store out."""
+"""The lander process: events, dead letters, config versions and identity links in, rows of the store out."""
 
 from ops.processes import lifecycle
 from ops.processes.stage import Stage
 from ops.settings import Settings
 from processors.config_lander import ConfigLander
 from processors.dead_letter_lander import DeadLetterLander
+from processors.identity_lander import IdentityLander
 from processors.lander import Lander, LanderConfig
-from schemas.metrics import ConfigLanderMetrics, DeadLetterMetrics, LanderMetrics
+from schemas.metrics import ConfigLanderMetrics, DeadLetterMetrics, IdentityLanderMetrics, LanderMetrics
 
 
 def landers_of(settings: Settings) -> tuple[Stage, ...]:
-    """Return the lander that the settings describe, those of dead letters and of config versions, and the archive's."""
+    """Return the landers of events, dead letters, config versions and identity links, and the archive's."""
     config = LanderConfig(
         kafka=settings.kafka,
         store=settings.store,
@@ -20,7 +21,8 @@ def landers_of(settings: Settings) -> tuple[Stage, ...]:
     )
     dead_letters = DeadLetterLander(settings.kafka, settings.store, DeadLetterMetrics())
     configs = ConfigLander(settings.kafka, settings.store, ConfigLanderMetrics())
-    return Lander(config, LanderMetrics()), dead_letters, configs, *_archive_of(settings)
+    links = IdentityLander(settings.kafka, settings.store, IdentityLanderMetrics())
+    return Lander(config, LanderMetrics()), dead_letters, configs, links, *_archive_of(settings)
 
 
 def _archive_of(settings: Settings) -> tuple[Stage, ...]:

@@ -14,6 +14,7 @@ def compose(settings: Settings) -> lifecycle.Composition:
         claims_window_ms=settings.claims_window_ms,
         instance=settings.worker_instance,
         burst_guard=settings.burst_guard,
+        identity_links=settings.identity_links,
         enriching=settings.enriching,
     )
     return lifecycle.Composition([Worker(config, WorkerMetrics())])

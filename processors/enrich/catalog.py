@@ -1,5 +1,6 @@
 """The enrichments: what each fills, and whether it is on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,6 +16,8 @@ class Enrichment(StrEnum):
     """`bots.py`: is_bot."""
     SECONDARY_EXPOSURES = "secondary_exposures"
     """`secondary.py`: a row for each gate and holdout on the way to a decision."""
+    IDENTITY = "identity"
+    """`identity.py`: canonical_id, and the links in `identity.links`."""
 
 
 @dataclass(frozen=True)
@@ -33,3 +36,11 @@ class Enriching:
     def has(self, enrichment: Enrichment) -> bool:
         """Whether an enrichment is on."""
         return enrichment not in self.off
+
+
+def hand_over(enrichment: Enrichment, counts: dict[str, int], count: Callable[[str, str, int], None]) -> None:
+    """Give what an enrichment counted, by outcome, to `count(enrichment, outcome, number)`, and begin anew."""
+    for outcome, number in counts.items():
+        if number:
+            count(enrichment.value, outcome, number)
+            counts[outcome] = 0

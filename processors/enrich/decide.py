@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from processors.enrich.audit_assignment import MATCH, MISMATCH, Audit, Plans, Skipped, audit_of
-from processors.enrich.catalog import Enriching, Enrichment
+from processors.enrich.catalog import Enriching, Enrichment, hand_over
 from processors.enrich.match_config import EVER_MS, ConfigMatch, Matched, Stamp, match
 from processors.enrich.secondary import Secondaries
 from processors.event_time import clamp
@@ -144,10 +144,7 @@ class Decider:
             (Enrichment.ASSIGNMENT_AUDIT, self._assignments),
             (Enrichment.SECONDARY_EXPOSURES, self._secondaries),
         ):
-            for outcome, number in counts.items():
-                if number:
-                    count(enrichment.value, outcome, number)
-                    counts[outcome] = 0
+            hand_over(enrichment, counts, count)
 
     def _forget(self) -> None:
         self._decisions.clear()

@@ -3,14 +3,14 @@
 What is shown is masked here, because everybody who may ask in SQL sees the table.
 """
 
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
 
+from processors.landing.moments import moment
 from schemas import dead_letter
 from schemas.dead_letter import Envelope, EnvelopeError
-from schemas.limits import KIB, STORE_MAX_MS
+from schemas.limits import KIB
 from schemas.masking import masked
 from schemas.origin import REFUSED_AT_GATEWAY_LOG, Origin
 from schemas.reasons import Reason
@@ -53,9 +53,9 @@ def _read(record: Any, letter: Envelope) -> dict[str, Any]:
         "blame": letter.blame,
         "message": letter.message,
         "attempt": letter.attempt,
-        "first_failed_at": _moment(letter.first_failed_at),
-        "last_failed_at": _moment(letter.last_failed_at),
-        "received_at": _moment(letter.received_at),
+        "first_failed_at": moment(letter.first_failed_at),
+        "last_failed_at": moment(letter.last_failed_at),
+        "received_at": moment(letter.received_at),
         "code_version": letter.code_version,
         "replay": letter.replay,
         "project": letter.project,
@@ -77,21 +77,15 @@ def _read(record: Any, letter: Envelope) -> dict[str, Any]:
 
 def _unreadable(record: Any, message: str) -> dict[str, Any]:
     value = record.value or b""
-    moment = _moment(record.timestamp)
+    failed_at = moment(record.timestamp)
     return {
         "reason": Reason.UNREADABLE_ENVELOPE.value,
         "blame": Reason.UNREADABLE_ENVELOPE.blame,
         "message": message,
         "attempt": 1,
-        "first_failed_at": moment,
-        "last_failed_at": moment,
-        "received_at": moment,
+        "first_failed_at": failed_at,
+        "last_failed_at": failed_at,
+        "received_at": failed_at,
         "original": masked(value[:SHOWN_BYTES]),
         "original_bytes": len(value),
     }
-
-
-def _moment(ms: int) -> str:
-    """Return a time as the store reads it into a DateTime64; what no clock can have said is an end of what it holds."""
-    seconds, rest_ms = divmod(min(max(ms, 0), STORE_MAX_MS), 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{rest_ms:03d}"

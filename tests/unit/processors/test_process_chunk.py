@@ -96,7 +96,7 @@ def test_an_exposure_becomes_the_row_that_its_sdk_meant():
         "user_id": "user-1",
         "stable_id": "device-1",
         "custom_ids": {"stableID": "device-1"},
-        "canonical_id": "",
+        "canonical_id": "user-1",
         "country": "",
         "app_version": "",
         "is_bot": False,
