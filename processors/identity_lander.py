@@ -1,6 +1,7 @@
 """Identity links from their topic into the table `identity_links`."""
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import orjson
 import structlog
@@ -38,10 +39,14 @@ def _positions(client: Client, log: int) -> dict[tuple[str, int], int]:
 
 
 def _insert(client: Client, found: Found, log: int) -> None:
-    """Put links into the table. Links that were taken back are deleted from it first."""
+    insert_links(client, [record for records in found.values() for record in records], log)
+
+
+def insert_links(client: Client, records: Sequence[Any], log: int) -> None:
+    """Put links into the table. Those that were taken back are deleted from it first."""
     forgotten: list[Key] = []
     rows: list[tuple[Key, bytes]] = []
-    for record in (record for records in found.values() for record in records):
+    for record in records:
         try:
             if record.value is None:
                 key = decode_key(record.key or b"")

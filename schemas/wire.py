@@ -70,6 +70,7 @@ class ExposureMetadata(msgspec.Struct, frozen=True, gc=False):
     rulePassed: _Flag = None
     ruleID: _Name = None
     allocatedExperiment: _Name = None
+    overrideConfigName: _Name = None
     parameterName: _Name = None
     configVersion: _Name = None
     isManualExposure: _Flag = None

@@ -161,7 +161,7 @@ class Decider:
         value = flag_text(shown.gateValue if is_gate else shown.rulePassed)
         stamp = Stamp(
             section,
-            name,
+            text_of(shown.overrideConfigName) or name,
             text_of(shown.ruleID),
             text_of(shown.allocatedExperiment),
             text_of(shown.configVersion),

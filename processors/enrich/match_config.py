@@ -50,6 +50,7 @@ class Stamp(NamedTuple):
 
     section: Section
     name: str
+    """Of the config whose rule it is: another than the one asked for, where the SDK was told to decide under it."""
     rule_id: str
     allocated: str
     version: str

@@ -54,6 +54,7 @@ def read(raw: bytes, parent: ExposureMetadata) -> Secondaries:
                 config=None,
                 rulePassed=None,
                 allocatedExperiment=None,
+                overrideConfigName=None,
                 parameterName=None,
                 configVersion=None,
             ),

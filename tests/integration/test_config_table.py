@@ -129,6 +129,8 @@ def random_exposure(rng: random.Random, documents: dict[int, dict[str, Any]]) ->
         metadata["lcut"] = str(document["time"] + rng.choice((0, 0, 0, 7)))
     if allocated:
         metadata["allocatedExperiment"] = allocated
+    if rng.random() < 0.1:
+        metadata["overrideConfigName"] = rng.choice((spec["name"], djb2(spec["name"]), "nobody's", ""))
     return {
         "eventName": f"statsig::{kind}_exposure",
         "time": FIRST_MS + rng.randrange(VERSIONS + 2) * STEP_MS + rng.choice((1, 30_000, 59_999, 60_000, 61_000)),
