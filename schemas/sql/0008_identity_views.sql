@@ -140,7 +140,7 @@ WITH
         SELECT weighed.*,
                lengthUTF8(user_id) BETWEEN 1 AND 256
                    AND (project, environment, user_id) NOT IN (SELECT project, environment, user_id FROM identity_crowds) AS is_person,
-               c_owner
+               c_owner, s_owner
         FROM weighed
         LEFT ANY JOIN (
             SELECT event_id_bytes AS c_event, argMin(owner, place) AS c_owner
@@ -157,6 +157,10 @@ WITH
             ) AS i ON i_project = project AND i_environment = environment AND i_type = id_type AND i_id = id
             GROUP BY event_id_bytes
         ) AS c ON c_event = event_id_bytes
+        LEFT ANY JOIN (
+            SELECT project AS s_project, environment AS s_environment, id AS s_id, user_id AS s_owner
+            FROM identity_owners WHERE id_type = 'stableID'
+        ) AS s ON s_project = project AND s_environment = environment AND s_id = stable_id
     )
 SELECT
     * EXCEPT (
@@ -174,11 +178,7 @@ SELECT
     if(found = 'unknown_config', NULL, used_time) AS config_time,
     found AS config_match,
     multiIf(is_person, user_id, s_owner != '', s_owner, c_owner) AS canonical_id
-FROM identified
-LEFT ANY JOIN (
-    SELECT project AS s_project, environment AS s_environment, id AS s_id, user_id AS s_owner
-    FROM identity_owners WHERE id_type = 'stableID'
-) AS s ON s_project = project AND s_environment = environment AND s_id = stable_id;
+FROM identified;
 
 -- Which unit was in which arm: by the unit that was decided on, and the person behind it. Rules that put nobody into
 -- an arm, and units that were put there by hand, are left out.
