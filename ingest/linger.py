@@ -1,8 +1,9 @@
 """Gathering what several requests send to one partition into one record.
 
 A stream processor pays per record, and a server SDK's 50 events are 50 users on all partitions; so
-events wait a few milliseconds for company. A gateway that is idle makes nobody wait, and a partition
-whose last record is still on its way gathers until it has arrived.
+events wait a few milliseconds for company. A gateway that is idle makes nobody wait. While records
+are on their way the next ones gather, and a little longer, since those who were just answered send
+again: else the quickest of them would go alone, in a request that costs Kafka as much as all others.
 """
 
 import asyncio
@@ -20,6 +21,9 @@ from schemas.limits import ANSWER_DEADLINE_S, CHUNK_BYTES, CHUNK_EVENTS
 log = structlog.get_logger()
 
 _SWEEP_S: Final = 0.1
+_PATIENCE: Final = 4
+"""Records under way hold up other partitions for so many lingers; one broker may be slower than the rest."""
+
 _BATCH_BYTES: Final = 768 * 1024
 """Records sent at once to one partition; a Kafka broker takes batches up to 1 MiB by default."""
 
@@ -81,7 +85,7 @@ class Linger:
         self._deliveries: set[asyncio.Task[None]] = set()
         self._flush_handle: asyncio.Handle | None = None
         self._sweep_handle: asyncio.Handle | None = None
-        self._last_flush_s = 0.0
+        self._last_busy_s = 0.0  # when records were last sent, or acknowledged
         self._stalled: frozenset[int] = frozenset()
 
     def start(self) -> None:
@@ -128,7 +132,7 @@ class Linger:
         await asyncio.gather(*self._deliveries, return_exceptions=True)
 
     def _schedule_flush(self, now_s: float) -> None:
-        due_s = self._last_flush_s + self._linger_s
+        due_s = self._last_busy_s + self._linger_s
         if due_s <= now_s:
             # Idle. One turn of the loop still brings together what arrived in it.
             self._flush_handle = self._loop.call_soon(self._flush)
@@ -137,13 +141,30 @@ class Linger:
 
     def _flush(self) -> None:
         self._flush_handle = None
-        self._last_flush_s = now_s = self._loop.time()
+        now_s = self._loop.time()
+        sent_at_s = max((queue.sent_at_s for queue in self._queues.values()), default=0.0)
+        patient_until_s = sent_at_s + _PATIENCE * self._linger_s
+        if sent_at_s and now_s < patient_until_s:
+            self._flush_handle = self._loop.call_at(patient_until_s, self._flush)
+            return
         for queue in self._queues.values():
             if queue.waiting and not queue.sent_at_s:
-                queue.sent_at_s = now_s
+                self._last_busy_s = queue.sent_at_s = now_s
                 task = self._loop.create_task(self._deliver(queue))
                 self._deliveries.add(task)
                 task.add_done_callback(self._deliveries.discard)
+
+    def _note_delivered(self, queue: _Queue) -> None:
+        queue.sent_at_s = 0.0
+        self._last_busy_s = now_s = self._loop.time()
+        if any(other.sent_at_s for other in self._queues.values()):
+            if not queue.waiting or self._flush_handle is not None:
+                return
+        elif self._flush_handle is not None:
+            self._flush_handle.cancel()
+            self._flush_handle = None
+        if any(other.waiting for other in self._queues.values()):
+            self._schedule_flush(now_s)
 
     async def _deliver(self, queue: _Queue) -> None:
         taken, queue.waiting = take(queue.waiting)
@@ -163,9 +184,7 @@ class Linger:
             if taken and taken[-1][1].pending:
                 reach(CrashPoint.GATEWAY_HALF_APPENDED)
         finally:
-            queue.sent_at_s = 0.0
-            if queue.waiting and self._flush_handle is None:
-                self._schedule_flush(self._loop.time())
+            self._note_delivered(queue)
 
     def _sweep(self) -> None:
         now_s = self._loop.time()

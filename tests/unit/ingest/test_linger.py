@@ -113,6 +113,37 @@ async def test_while_a_record_is_on_its_way_the_next_one_gathers(linger: Linger,
     assert len(log.appends) == 2
 
 
+async def test_those_who_were_just_answered_go_together_with_their_next(log: MemoryLog):
+    linger = Linger(log.append, linger_ms=200)
+    linger.start()
+    assert await settled(linger.put([part(0)]), linger.put([part(1)])) == [True, True]
+    tickets = []
+    for partition in range(3):
+        tickets.append(linger.put([part(partition, name=f"next-{partition}")]))
+        await asyncio.sleep(0.01)
+    assert [partition for partition, _ in log.appends] == [0, 1]
+    assert await settled(*tickets) == [True] * 3
+    assert [partition for partition, _ in log.appends] == [0, 1, 0, 1, 2]
+
+
+async def test_a_partition_that_does_not_answer_holds_up_no_other_for_long(log: MemoryLog):
+    stuck = asyncio.Event()
+
+    async def append(partition: int, records: Sequence[Record]) -> Durability:
+        if partition == 0:
+            await stuck.wait()
+        return await log.append(partition, records)
+
+    linger = Linger(append, linger_ms=5)
+    linger.start()
+    held = linger.put([part(0)])
+    for _ in range(3):
+        assert await settled(linger.put([part(1)])) == [True]
+    assert not held.settled.done()
+    stuck.set()
+    assert await settled(held) == [True]
+
+
 async def test_what_fails_is_told_to_everybody_who_was_in_it(linger: Linger, log: MemoryLog):
     log.failing = True
     assert await settled(linger.put([part(0)]), linger.put([part(0), part(1)])) == [False, False]
