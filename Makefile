@@ -1,7 +1,9 @@
 # The verbs of the project. `make help` tells what each does.
 SHELL := /bin/bash
-# The first that is new enough; the lock was compiled for 3.11, and serves later ones.
-PYTHON ?= $(or $(firstword $(foreach name,python3 python3.11 python3.12 python3.13,$(shell command -v $(name) > /dev/null && $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && echo $(name)))),python3)
+# The first that is new enough and can make an environment; the lock was compiled for 3.11, and serves later ones. A system's
+# own comes first: it is built with profile-guided optimisation, and takes an eighth less CPU than one compiled without.
+IS_FIT := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(or $(firstword $(foreach name,/usr/bin/python3 python3 python3.11 python3.12 python3.13,$(shell $(name) -c '$(IS_FIT)' 2> /dev/null && echo $(name)))),python3)
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=

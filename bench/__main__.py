@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Awaitable
 from pathlib import Path
+from typing import Final
 
 import orjson
 
@@ -21,6 +22,10 @@ from ops.stack.errors import StackError
 from ops.stack.local import LocalStack, environment_of
 from ops.stack.supervisor import EventKind, StackEvent
 
+_SERVERS: Final = 16
+_CROWD: Final = 64
+"""Connections of the load: servers send many events at once; only many senders fill a gateway with small requests."""
+
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
@@ -30,7 +35,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=1, help="medians over so many runs")
     parser.add_argument("--seconds", type=float, default=20, help="length of a phase")
     parser.add_argument("--rate", type=float, default=2_000, help="events/s of the phases at a rate")
-    parser.add_argument("--connections", type=int, default=16, help="of the load generator")
+    parser.add_argument("--connections", type=int, help="of the load generator: 16, with --gateway 64")
     parser.add_argument("--encoding", default="identity", choices=("identity", "gzip", "zstd"), help="of the requests")
     parser.add_argument("--port-base", type=int, default=28_700, help="first of ten ports that the stack takes")
     parser.add_argument("--json", type=Path, help="file for the figures of every run")
@@ -59,7 +64,8 @@ async def _measure_on(stack: LocalStack, yardstick: Yardstick, asked: argparse.N
     sql = None if asked.gateway else ConsoleSql(settings.console_address)
     gateway = f"http://127.0.0.1:{settings.gateway_port}"
     bench = Bench(stack, environment_of(settings), key, gateway, settings.console_address, sql, yardstick)
-    common = ("--connections", str(asked.connections), "--encoding", asked.encoding)
+    connections = asked.connections or (_CROWD if asked.gateway else _SERVERS)
+    common = ("--connections", str(connections), "--encoding", asked.encoding)
     if sql is not None:
         _say("warming up")
         await run_phase(bench, "--full", "--seconds", "3", *common)
