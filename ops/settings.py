@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from processors.enrich.catalog import Enriching, Enrichment
+from processors.enrich.privacy import PRIVACY_KEY_BYTES, Action, PrivacyPolicy
 from schemas.exposure_rule import ExposureRule
 from schemas.kafka import KafkaConnection
 from schemas.limits import CLAIMS_WINDOW_MS, IDENTITY_LINKS, SPILL_BYTES
@@ -85,6 +86,11 @@ class Settings(BaseSettings):
     stale_after_ms: int = Field(
         60_000, ge=0, description="How long SDKs may decide by the version before, once a newer one is known here."
     )
+    privacy: dict[str, Action] = Field(
+        {},
+        description='What is stored of users, by field: `{"email": "hash", "custom.*": "drop"}` (docs/privacy.md).',
+    )
+    privacy_key: str = Field("", repr=False, description="Key of the hashes that `privacy` asks for; 16 to 64 bytes.")
     audit_rate: float = Field(
         1.0, ge=0, le=1, description="Share of exposures whose assignment is computed again and compared."
     )
@@ -107,6 +113,18 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
         "info", description="debug, info, warning, error or critical."
     )
+
+    @field_validator("privacy")
+    @classmethod
+    def _of_fields(cls, asked: dict[str, Action]) -> dict[str, Action]:
+        PrivacyPolicy.of(asked, "x" * max(PRIVACY_KEY_BYTES))
+        return asked
+
+    @field_validator("privacy_key")
+    @classmethod
+    def _fits(cls, key: str, info: ValidationInfo) -> str:
+        PrivacyPolicy.of(info.data.get("privacy", {}), key)
+        return key
 
     @field_validator("data_dir", "cache_dir")
     @classmethod
@@ -197,6 +215,7 @@ class Settings(BaseSettings):
             off=frozenset(self.enrich_off),
             stale_after_ms=self.stale_after_ms,
             audit_rate=self.audit_rate,
+            privacy=PrivacyPolicy.of(self.privacy, self.privacy_key),
         )
 
     @property

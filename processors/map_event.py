@@ -15,6 +15,7 @@ from processors.enrich.bots import Bots
 from processors.enrich.catalog import Enriching, Enrichment, hand_over
 from processors.enrich.decide import Decider, Decision, NamelessError
 from processors.enrich.identity import Identities, Links, Scope
+from processors.enrich.privacy import Privacy
 from processors.event_time import EventTime, InvalidTimeError, judge
 from processors.unit import Ids, ids_of, unit_of
 from schemas import avro
@@ -61,6 +62,17 @@ class Mapped(msgspec.Struct, frozen=True, gc=False):
     value: bytes
     parts: tuple["Mapped", ...] = ()
     links: Links = ()
+
+
+class Who(msgspec.Struct, frozen=True, gc=False):
+    """Whom an event is about, as it may be stored; `json` is the user, `decided_on` the ids as the SDK had them."""
+
+    user: User
+    json: bytes
+    ids: Ids
+    decided_on: Ids
+    canonical_id: str
+    bot: bytes
 
 
 class RequestContext:
@@ -111,6 +123,7 @@ class EventMapper:
         self._tags_bots = enriching.has(Enrichment.BOTS)
         self._bots = Bots()
         self._tagged = {"tagged": 0}
+        self._privacy = Privacy(enriching.privacy) if enriching.has(Enrichment.PRIVACY) else None
         self._identifies = enriching.has(Enrichment.IDENTITY)
         self._identities = identities if identities is not None else Identities()
 
@@ -123,13 +136,10 @@ class EventMapper:
             time = judge(event.time, context.part.received_at, context.part.client_time)
         except InvalidTimeError as error:
             raise Rejected(Reason.INVALID_TIME, str(error)) from error
-        raw_user, raw_metadata = bytes(event.user), bytes(event.metadata)
-        user = _user_of(raw_user)
-        ids = ids_of(user, context.stable_id)
+        raw_metadata = bytes(event.metadata)
+        who, links = self._who(bytes(event.user), time, context)
+        ids = who.ids
         parts: tuple[Mapped, ...] = ()
-        canonical_id, links = "", _NO_LINKS
-        if self._identifies:
-            canonical_id, links = self._identities.of(context.scope, ids, time, context.part.received_at)
         section = _EXPOSURE_OF.get(name)
         if section is None:
             topic, frame = CUSTOM_EVENTS, avro.CUSTOM_EVENT.frame
@@ -139,10 +149,10 @@ class EventMapper:
             topic, frame = EXPOSURES, avro.EXPOSURE.frame
             decision = self._decision(context, section, raw_metadata, time.corrected_ms)
             unit = unit_of(ids, decision.id_type)
-            own_columns = (_NO_PARENT, self.decider.columns(decision, ids, event_id))
+            own_columns = (_NO_PARENT, self.decider.columns(decision, who.decided_on, event_id))
             if len(event.secondaryExposures) > secondary.NOTHING_BYTES and self.decider.expands:
-                parts = self._parts(event, event_id, index, context, raw_metadata, time, user, ids, canonical_id)
-        columns = _common(event, raw_user, raw_metadata, time, user, ids, unit, canonical_id, self._bot(user, context))
+                parts = self._parts(event, event_id, index, context, raw_metadata, time, who)
+        columns = _common(event, who.json, raw_metadata, time, who, unit)
         # Joined once: each concatenation on the way would copy the whole record.
         value = b"".join((frame, event_id, avro.varint(index), b"\x00", context.block, *columns, *own_columns))
         key = unit[1].encode("utf-8", "replace")
@@ -151,20 +161,36 @@ class EventMapper:
             raise Rejected(Reason.EVENT_TOO_LARGE, message)
         return Mapped(topic, key, value, parts, links)
 
+    def _who(self, raw_user: bytes, time: EventTime, context: RequestContext) -> tuple[Who, Links]:
+        """Return whom an event is about, as it may be stored, and the links that it shows."""
+        user = _user_of(raw_user)
+        ids = decided_on = ids_of(user, context.stable_id)
+        bot = self._bot(user, context)
+        privacy = self._privacy
+        if privacy is not None and (privacy.concerns(raw_user) or privacy.concerns_devices):
+            if raw_user not in _ABSENT:
+                raw_user = privacy.user(raw_user)
+            user = _user_of(raw_user)
+            ids = ids_of(user, privacy.device(context.stable_id))
+        if not self._identifies:
+            return Who(user, raw_user, ids, decided_on, "", bot), _NO_LINKS
+        canonical_id, links = self._identities.of(context.scope, ids, time, context.part.received_at)
+        return Who(user, raw_user, ids, decided_on, canonical_id, bot), links
+
     def _parts(
         self, event: Event, event_id: bytes, index: int, context: RequestContext, raw_metadata: bytes,
-        time: EventTime, user: User, ids: Ids, canonical_id: str,
+        time: EventTime, who: Who,
     ) -> tuple[Mapped, ...]:  # fmt: skip
         """Return the secondary exposures; the user's JSON stands in the parent only."""
         listed = secondary.read(bytes(event.secondaryExposures), _exposure_of(raw_metadata))
-        parts, bot = [], self._bot(user, context)
+        parts = []
         for part, (own_metadata, shown) in enumerate(listed.shown, 1):
             part_id = secondary_id(event_id, part)
             decision = self.decider.decision(context.part.project, "gate", shown, len(raw_metadata), time.corrected_ms)
-            unit = unit_of(ids, decision.id_type)
-            columns = _common(event, b"", own_metadata, time, user, ids, unit, canonical_id, bot)
+            unit = unit_of(who.ids, decision.id_type)
+            columns = _common(event, b"", own_metadata, time, who, unit)
             place = avro.varint(index) + avro.varint(part)
-            own = (event_id, self.decider.columns(decision, ids, part_id))
+            own = (event_id, self.decider.columns(decision, who.decided_on, part_id))
             value = b"".join((avro.EXPOSURE.frame, part_id, place, context.block, *columns, *own))
             key = unit[1].encode("utf-8", "replace")
             # Its ids are the parent's, which is refused where they make a record too large.
@@ -176,8 +202,10 @@ class EventMapper:
     def report(self, count: Callable[[str, str, int], None]) -> None:
         """Hand over what every enrichment counted since the last time: enrichment, outcome, number."""
         self.decider.report(count)
-        for enrichment, counts in ((Enrichment.BOTS, self._tagged), (Enrichment.IDENTITY, self._identities.outcomes)):
-            hand_over(enrichment, counts, count)
+        hand_over(Enrichment.BOTS, self._tagged, count)
+        hand_over(Enrichment.IDENTITY, self._identities.outcomes, count)
+        if self._privacy is not None:
+            hand_over(Enrichment.PRIVACY, self._privacy.outcomes, count)
 
     def _bot(self, user: User, context: RequestContext) -> bytes:
         """Return the column `is_bot`. A browser's user agent is the connection's, a server tells its users'."""
@@ -216,11 +244,11 @@ def _exposure_of(raw: bytes) -> ExposureMetadata:
 
 
 def _common(
-    event: Event, raw_user: bytes, raw_metadata: bytes, time: EventTime, user: User, ids: Ids, unit: tuple[str, str],
-    canonical_id: str, bot: bytes,
-) -> tuple[bytes, ...]:  # fmt: skip
+    event: Event, raw_user: bytes, raw_metadata: bytes, time: EventTime, who: Who, unit: tuple[str, str]
+) -> tuple[bytes, ...]:
     # The hottest code of the worker: one pass, few calls, nothing encoded twice.
     varint, string, often = avro.varint, avro.string, _vocabulary.string
+    user, ids, canonical_id = who.user, who.ids, who.canonical_id
     user_id = string(ids.user_id)
     stable_id = string(ids.stable_id)
     unit_id = unit[1]
@@ -243,7 +271,7 @@ def _common(
         user_id if canonical_id is ids.user_id else string(canonical_id),
         b"\x00" if country is None else often(country if type(country) is str else text_of(country)),
         b"\x00" if version is None else often(version if type(version) is str else text_of(version)),
-        bot,
+        who.bot,
         avro.double(_weight(own)) if own else _WEIGHT_ONE,
         b"\x00" if raw_metadata in _ABSENT else avro.utf8(raw_metadata),
         b"\x00" if raw_user in _ABSENT else avro.utf8(raw_user),

@@ -1,8 +1,10 @@
 """The enrichments: what each fills, and whether it is on."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+from processors.enrich.privacy import PrivacyPolicy
 
 
 class Enrichment(StrEnum):
@@ -18,6 +20,8 @@ class Enrichment(StrEnum):
     """`secondary.py`: a row for each gate and holdout on the way to a decision."""
     IDENTITY = "identity"
     """`identity.py`: canonical_id, and the links in `identity.links`."""
+    PRIVACY = "privacy"
+    """`privacy.py`: user, and every column that is made of it."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Enriching:
 
     SDKs ask every 10 s, and so does `headrace config watch`; caches in between add theirs.
     """
+    privacy: PrivacyPolicy = field(default_factory=PrivacyPolicy)
     audit_rate: float = 1.0
     """Share of the exposures whose bucket is recomputed; which ones follows from the event id."""
 
