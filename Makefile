@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-fast check format bench soak lock clean parts
+.PHONY: help install run test test-fast check format bench soak fuzz lock clean parts
 
 help: ## Say what each verb does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -54,6 +54,10 @@ bench: install $(VENV)/.prepared ## Measure CPU an event, throughput and latency
 MINUTES ?= 20
 soak: install $(VENV)/.prepared ## Kill everything again and again, and write docs/soak.md: make soak MINUTES=20 SEED=7; FULL=1 takes hours
 	@PYTHONPATH=tests $(BIN)/python -m crash.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(FULL),--full)
+
+fuzz: install $(VENV)/.prepared ## Send 10,000 made-up bodies to a whole stack and account for each event: make fuzz SEED=7
+	$(BIN)/pytest --hypothesis-profile=soak $(if $(SEED),--hypothesis-seed=$(SEED)) --timeout=3600 \
+	    tests/integration/test_hostile_input.py -k whatever_a_body_is $(ARGS)
 
 lock: install ## Compile requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --all-extras --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 pyproject.toml --output-file requirements.lock

@@ -1,5 +1,6 @@
 """The routes that server SDKs initialise from: config specs and id lists."""
 
+import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -41,7 +42,11 @@ class ServeSpecs:
         may_read_specs(known)
         since_time, checksum = await _what_it_has(request)
         wanted = SPECS_PATHS[specs_path_of(request.path)]
-        document = self._shelf.find(known.record.project, wanted, since_time, checksum)
+        asked = (known.record.project, wanted, since_time, checksum)
+        if self._shelf.is_at_hand(known.record.project, wanted):
+            document = self._shelf.find(*asked)
+        else:
+            document = await asyncio.to_thread(self._shelf.find, *asked)
         if document is None:
             message = f"no config specs were pushed for project {known.record.project}: `headrace config push FILE`"
             raise Refusal(Reason.NO_SPECS, message)

@@ -34,6 +34,9 @@ class _Newest:
             self._parsed = specs.parse(self._source)
         return self._parsed
 
+    def is_made(self, wanted: Format) -> bool:
+        return wanted in self._made
+
     def as_format(self, wanted: Format) -> Document:
         made = self._made.get(wanted)
         if made is None:
@@ -72,10 +75,16 @@ class SpecsShelf:
         rules = entity.rules if entity is not None else {}
         return next((rule for rule, name in rules.items() if name == group), "")
 
+    def is_at_hand(self, project: str, wanted: Format) -> bool:
+        """Tell whether `find` has nothing to make; to read one of 16 MiB holds up everybody else."""
+        newest = self._newest.get(project)
+        return newest is None or newest.is_made(wanted)
+
     def find(self, project: str, wanted: Format, since_time: int, checksum: str) -> Document | None:
         """Return the newest document, `NO_UPDATES` when the SDK has it, None when there is none.
 
-        `since_time` and `checksum` are what the SDK says it has (0 and "" at its start).
+        `since_time` and `checksum` are what the SDK says it has (0 and "" at its start). May be called in any
+        thread: two that come at once make the same.
         """
         newest = self._newest.get(project)
         if newest is None:

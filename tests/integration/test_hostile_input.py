@@ -186,7 +186,7 @@ async def test_a_value_of_any_kind_costs_at_most_its_own_event(gateway: HostileG
 
 
 async def test_whatever_a_body_is_each_of_its_events_is_somewhere_or_none_is(gateway: HostileGateway) -> None:
-    """Every encoding, announced or not, intact or damaged. `--hypothesis-profile=soak` looks longer."""
+    """Every encoding, announced or not, intact or damaged. `make fuzz` looks longer."""
     gateway.forget_peak()
     before = gateway.resident_bytes()
     asked: dict[str, tuple[Fuzzed, Answer]] = {}

@@ -1,7 +1,9 @@
 """The application, request by request: which status, which reason, and what is in the log after it."""
 
+import asyncio
 import gzip
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -217,6 +219,26 @@ async def test_an_sdk_that_has_the_newest_is_told_so(
             posted["checksum"] = "other"
         answer = await http.post("/v1/download_config_specs", json=posted, headers=HEADER)
         assert answer.json()["has_updates"] is has_updates
+
+
+async def test_while_a_document_is_read_for_the_first_time_events_are_taken(
+    gateway: MemoryGateway, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+):
+    reading, read_on = threading.Event(), threading.Event()
+    find = gateway.shelf.find
+
+    def slow_find(*asked: Any) -> Any:
+        reading.set()
+        assert read_on.wait(60), "nothing else was answered meanwhile"
+        return find(*asked)
+
+    monkeypatch.setattr(gateway.shelf, "find", slow_find)
+    gateway.push(SPECS)
+    asked = asyncio.create_task(http.get("/v1/download_config_specs", headers=HEADER))
+    await asyncio.to_thread(reading.wait, 60)
+    assert (await http.post("/v1/log_event", content=BODY, headers=HEADER)).status_code == 202
+    read_on.set()
+    assert (await asked).json()["time"] == SPECS_TIME
 
 
 async def test_specs_are_those_of_the_newest_document_of_the_project(gateway: MemoryGateway, http: httpx.AsyncClient):
