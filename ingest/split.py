@@ -12,7 +12,7 @@ import msgspec
 
 from ingest.cut import CutError, cut, is_deeper_than
 from ingest.judge import Verdict, certainly_good, judge, unreadable
-from ingest.mask import DIAGNOSTICS, needs_masking
+from ingest.mask import DIAGNOSTICS, Private, PrivateError, met, needs_masking
 from ingest.refusal import Refusal
 from schemas.ids import partition_key
 from schemas.limits import EVENT_DEPTH, EVENTS_PER_REQUEST, REQUEST_METADATA_BYTES
@@ -53,7 +53,7 @@ class _CustomIds(msgspec.Struct, gc=False):
 class _User(msgspec.Struct, gc=False):
     userID: Any = None
     customIDs: _CustomIds | None = None
-    privateAttributes: Any = None
+    privateAttributes: Private | None = None
 
 
 class _Event(msgspec.Struct, gc=False):
@@ -67,7 +67,7 @@ class _Peek(msgspec.Struct):
 
 _decode_request: Final = msgspec.json.Decoder(RequestBody).decode
 _decode_sender: Final = msgspec.json.Decoder(RequestMetadata).decode
-_peek: Final = msgspec.json.Decoder(_Peek).decode
+_peek: Final = msgspec.json.Decoder(_Peek, dec_hook=met).decode
 _NOBODY: Final = RequestMetadata()
 _NO_METADATA: Final = b"{}"
 
@@ -82,7 +82,7 @@ def split(body: bytes) -> Split:
     _check_count(len(events))
     try:
         peeked = _peek(body).events
-    except _UNREADABLE:
+    except (*_UNREADABLE, PrivateError):
         return _judged(body, events, bytes(request.statsigMetadata))
     if not certainly_good(body, events):
         return _judged(body, events, bytes(request.statsigMetadata))
@@ -92,7 +92,10 @@ def split(body: bytes) -> Split:
 
 
 def _keys(peeked: Sequence[_Event], events: Sequence[bytes], stable_id: str) -> tuple[list[bytes], bool]:
-    """Do for a whole request what `schemas.ids.partition_key` and `ingest.mask.needs_masking` do for one event."""
+    """Do for a whole request what `schemas.ids.partition_key` and `ingest.mask.needs_masking` do for one event.
+
+    Private attributes are not among what was peeked at.
+    """
     keys = []
     is_masked = False
     for event, raw in zip(peeked, events, strict=True):
@@ -102,8 +105,6 @@ def _keys(peeked: Sequence[_Event], events: Sequence[bytes], stable_id: str) -> 
         if user is None:
             keys.append(stable_id.encode() or raw)
             continue
-        if user.privateAttributes is not None:
-            is_masked = True
         ids = user.customIDs
         device = ids.stableID if ids is not None else None
         if device is not None and type(device) is not str:

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,6 +84,44 @@ def test_an_event_without_private_attributes_keeps_its_bytes(event: bytes):
 def test_private_attributes_are_removed_however_their_name_is_spelled(event: bytes):
     assert needs_masking(event)
     assert json.loads(mask(event, KEY)) == {"eventName": "x", "user": {"userID": "u"}}
+
+
+SECRET = b'{"plan":"gold"}'
+
+
+@pytest.mark.parametrize(
+    "users",
+    [
+        b'"user":{"userID":"u","privateAttributes":%b,"privateAttributes":%b}' % (SECRET, SECRET),
+        b'"user":{"userID":"u","privateAttributes":%b,"privateAttributes":null}' % SECRET,
+        b'"user":{"userID":"u","privateAttributes":null,"privateAttributes":%b}' % SECRET,
+        rb'"user":{"userID":"u","\u0070rivateAttributes":%b,"privateAttributes":null}' % SECRET,
+        b'"user":{"privateAttributes":%b},"user":{"userID":"u"}' % SECRET,
+        b'"user":{"privateAttributes":%b},"user":{"userID":"u","privateAttributes":null}' % SECRET,
+        b'"user":{"userID":"u"},"user":{"userID":"u","privateAttributes":%b}' % SECRET,
+        b'"user":"v","user":{"userID":"u","privateAttributes":%b}' % SECRET,
+        b'"user":{"privateAttributes":%b},"user":7,"user":{"userID":"u"}' % SECRET,
+        b'"user":7,"value":1e300,"user":{"privateAttributes":%b},"user":{"userID":"u"}' % SECRET,
+        b'"user":{"customIDs":7,"privateAttributes":%b},"user":{"userID":"u"}' % SECRET,
+        b'"user":{"customIDs":7,"customIDs":{},"userID":"u","privateAttributes":%b}' % SECRET,
+    ],
+)
+def test_private_attributes_are_removed_though_their_name_or_the_users_is_said_twice(users: bytes):
+    """The last one counts for every reader, and an earlier one would be in the log all the same."""
+    event = b'{"eventName":"x",%b}' % users
+    other = b'{"eventName":"y","user":{"userID":"v"}}'
+    assert needs_masking(event)
+    masked = mask(event, KEY)
+    assert b"gold" not in masked
+    assert msgspec.json.decode(masked)["user"]["userID"] == "u"
+    for events in ((event, other), (other, event)):
+        assert split(b'{"events":[%b]}' % b",".join(events)).needs_masking
+
+
+@pytest.mark.parametrize("last", [b"null", b"7", b'"v"', b"[]"])
+def test_a_user_that_is_taken_back_leaves_nothing_private_behind(last: bytes):
+    event = b'{"eventName":"x","user":{"privateAttributes":%b},"user":%b}' % (SECRET, last)
+    assert mask(event, KEY) == b'{"eventName":"x","user":%b}' % last
 
 
 def test_keys_are_masked_however_the_name_of_diagnostics_is_spelled():

@@ -180,21 +180,21 @@ def test_a_policy_that_cannot_be_kept_is_refused_with_what_would_be_right(asked:
     with pytest.raises(ValueError, match="(?s)" + why.replace("*", r"\*")):
         PrivacyPolicy.of(asked, key)
     with pytest.raises(ValueError, match=r"PRIVACY|privacy"):
-        Settings(privacy=asked, privacy_key=key)  # type: ignore[arg-type]
+        Settings(privacy=asked, privacy_key=key)
 
 
 @pytest.mark.parametrize(("over", "fits"), [(-1, True), (0, True), (1, False)])
 def test_a_key_has_as_many_bytes_as_the_hash_takes(over: int, fits: bool):
     for key, is_right in (("k" * (max(PRIVACY_KEY_BYTES) + over), fits), ("k" * (min(PRIVACY_KEY_BYTES) - over), fits)):
         if is_right:
-            assert Settings(privacy={"email": "hash"}, privacy_key=key).enriching.privacy.key == key.encode()  # type: ignore[dict-item]
+            assert Settings(privacy={"email": "hash"}, privacy_key=key).enriching.privacy.key == key.encode()
         else:
             with pytest.raises(ValueError, match="16 to 64"):
                 PrivacyPolicy.of({}, key)
 
 
 def test_the_key_is_shown_nowhere():
-    settings = Settings(privacy={"email": "hash"}, privacy_key=KEY)  # type: ignore[dict-item]
+    settings = Settings(privacy={"email": "hash"}, privacy_key=KEY)
     assert KEY not in repr(settings) + repr(settings.enriching)
 
 
