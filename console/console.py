@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from console import answers, dead_letters, events, experiments, openapi, pages, pipeline
 from console.config import ConsoleConfig
+from console.health.route import Health
 from console.ledger import route as ledger_route
 from console.live import route as live_route
 from console.live.hub import Hub
@@ -45,7 +46,7 @@ class Console:
             Route("/openapi.json", _describe),
             *sql_route.routes(self._sql),
             *live_route.routes(self._hub, self._past),
-            *experiments.routes(self._store),
+            *experiments.routes(self._store, Health(self._store)),
             *pipeline.routes(self._store, self._log),
             *ledger_route.routes(config.kafka, self._store),
             *dead_letters.routes(self._store),

@@ -1,5 +1,6 @@
-"""`/api/experiments`: what was exposed to whom, by arm, from the store."""
+"""`/api/experiments`: what was exposed to whom, by arm, from the store; and how well it is."""
 
+import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -10,6 +11,9 @@ from starlette.routing import Route
 
 from console.answers import RefusedError, json_answer
 from console.fresh import Fresh
+from console.health import assess
+from console.health import route as health_route
+from console.health.route import Health, Lights
 from console.questions import iso_s, rows, window_s
 from console.store_pool import StorePool
 
@@ -30,17 +34,20 @@ _COUNTS: Final = """
 """
 
 
-def _where(scope: Mapping[str, str], name: str | None = None) -> tuple[str, dict[str, Any]]:
-    """Return the condition and its parameters."""
+def _where(scope: Mapping[str, str], name: str | None, *, by_layer: bool) -> tuple[str, dict[str, Any]]:
+    """Return the condition and its parameters; `by_layer` is for experiments that a layer allocates."""
     window = window_s(scope["window"])
     conditions = ["received_at >= fromUnixTimestamp64Milli({since_ms:Int64})"]
+    if by_layer:
+        scope = {field: value for field, value in scope.items() if field != "kind"}
+        conditions += ["e.kind = 'layer'", "allocated_experiment != ''"]
     parameters: dict[str, Any] = {"since_ms": int((time.time() - window) * 1000)}
     for field in _SCOPE:
         if scope.get(field):
             conditions.append(f"{field} = {{{field}:String}}")
             parameters[field] = scope[field]
     if name is not None:
-        conditions.append("name = {name:String}")
+        conditions.append("allocated_experiment = {name:String}" if by_layer else "name = {name:String}")
         parameters["name"] = name
     return " AND ".join(conditions), parameters
 
@@ -76,6 +83,7 @@ def gather(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "units": row["units"],
                 "exposures": row["exposures"],
                 **_times(row),
+                "layer": row["layer"] or None,
                 "arms": [],
             }
     for row in found:
@@ -97,10 +105,24 @@ def gather(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 async def _entities(store: StorePool, scope: Mapping[str, str], name: str | None = None) -> list[dict[str, Any]]:
-    where, parameters = _where(scope, name)
+    """Return what was exposed, and the experiments that layers allocated as experiments too."""
+    found = await _exposed(store, scope, name, by_layer=False)
+    if scope.get("kind", "experiment") != "experiment":
+        return found
+    own = {entity["name"] for entity in found if entity["kind"] == "experiment"}
+    inner = await _exposed(store, scope, name, by_layer=True)
+    found += [entity for entity in inner if entity["name"] not in own]
+    return sorted(found, key=lambda entity: -entity["exposures"])
+
+
+async def _exposed(
+    store: StorePool, scope: Mapping[str, str], name: str | None, *, by_layer: bool
+) -> list[dict[str, Any]]:
+    where, parameters = _where(scope, name, by_layer=by_layer)
+    entity = "'experiment' AS kind, allocated_experiment AS name, any(e.name)" if by_layer else "kind, name, ''"
     statement = f"""
-        SELECT kind, name, {_ARM}, grouping(rule_id) AS whole, {_COUNTS}
-        FROM exposures WHERE {where}
+        SELECT {entity} AS layer, {_ARM}, grouping(rule_id) AS whole, {_COUNTS}
+        FROM exposures AS e WHERE {where}
         GROUP BY GROUPING SETS ((kind, name), (kind, name, group_name, rule_id, answer, allocated_experiment))
         ORDER BY whole DESC, exposures DESC
         LIMIT {ENTITIES_MAX} BY whole LIMIT {ENTITIES_MAX * ARMS_MAX}
@@ -108,26 +130,26 @@ async def _entities(store: StorePool, scope: Mapping[str, str], name: str | None
     return gather(await rows(store, statement, parameters))
 
 
-async def _details(store: StorePool, scope: Mapping[str, str], name: str) -> dict[str, Any]:
+async def _details(store: StorePool, scope: Mapping[str, str], name: str, *, by_layer: bool) -> dict[str, Any]:
     """Return one entity with its course in time, its config versions, SDKs and units seen in several arms."""
-    where, parameters = _where(scope, name)
+    where, parameters = _where(scope, name, by_layer=by_layer)
     bucket_s = bucket_of(window_s(scope["window"]))
     course = f"""
         SELECT intDiv(toUnixTimestamp(received_at), {bucket_s}) * {bucket_s} AS at, {_ARM},
                uniqExact(unit_id) AS units, count() AS exposures
-        FROM exposures WHERE {where} GROUP BY ALL ORDER BY at, exposures DESC LIMIT 10000
+        FROM exposures AS e WHERE {where} GROUP BY ALL ORDER BY at, exposures DESC LIMIT 10000
     """  # noqa: S608
     versions = f"""
-        SELECT config_version, config_match, {_COUNTS} FROM exposures WHERE {where}
+        SELECT config_version, config_match, {_COUNTS} FROM exposures AS e WHERE {where}
         GROUP BY ALL ORDER BY last_ms DESC LIMIT 100
     """  # noqa: S608
     sdks = f"""
-        SELECT sdk_type, sdk_version, {_COUNTS} FROM exposures WHERE {where}
+        SELECT sdk_type, sdk_version, {_COUNTS} FROM exposures AS e WHERE {where}
         GROUP BY ALL ORDER BY exposures DESC LIMIT 100
     """  # noqa: S608
     crossed = f"""
         SELECT count() AS units FROM (
-            SELECT unit_id FROM exposures WHERE {where} GROUP BY unit_id
+            SELECT unit_id FROM exposures AS e WHERE {where} GROUP BY unit_id
             HAVING uniqExact(group_name, rule_id, if(kind = 'gate', value, '')) > 1
         )
     """  # noqa: S608
@@ -178,15 +200,41 @@ def bucket_of(window: int) -> int:
     return 7 * 86400
 
 
-def routes(store: StorePool) -> list[Route]:
+async def _healthy(health: Health, name: str, scope: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the rollups say of an experiment over its whole life; nulls where they know nothing."""
+    facts = await health.facts(name, scope.get("project", ""), scope.get("environment", ""))
+    if facts is None:
+        return dict.fromkeys(("project", "environment", "health", "population", "timeline", "crossover")) | {
+            "others": []
+        }
+    found = await asyncio.to_thread(assess.health, facts)
+    return {
+        "project": facts.scope.project,
+        "environment": facts.scope.environment,
+        "others": facts.scope.others,
+        "health": {"light": found["light"], "why": found["why"], "at": found["as_of"]},
+        "population": found["population"],
+        "timeline": assess.timeline(facts, assess.verdicts(facts)),
+        "crossover": assess.crossover(facts),
+    }
+
+
+def routes(store: StorePool, health: Health) -> list[Route]:
     """Return the routes of this surface."""
+    lights = Lights(health)
     lists: Fresh[list[dict[str, Any]]] = Fresh(shared_s=1.5)
     single: Fresh[dict[str, Any]] = Fresh(shared_s=1.5)
 
     async def list_them(request: Request) -> Response:
         scope = _scope_of(request)
         found = await lists.get(tuple(sorted(scope.items())), lambda: _entities(store, scope))
-        return json_answer({"window": scope["window"], "experiments": found})
+        experiments = [entity["name"] for entity in found if entity["kind"] == "experiment"]
+        known = await lights.of(experiments, scope.get("project", ""), scope.get("environment", ""))
+        with_lights = [
+            {**entity, "health": known.get(entity["name"]) if entity["kind"] == "experiment" else None}
+            for entity in found
+        ]
+        return json_answer({"window": scope["window"], "experiments": with_lights})
 
     async def show_one(request: Request) -> Response:
         scope, name = _scope_of(request), request.path_params["name"]
@@ -200,8 +248,17 @@ def routes(store: StorePool) -> list[Route]:
             )
         chosen, *others = entities
         scope = {**scope, "kind": chosen["kind"]}
-        details = await single.get((name, *sorted(scope.items())), lambda: _details(store, scope, name))
+        by_layer = bool(chosen["layer"])
+        details = await single.get(
+            (name, *sorted(scope.items())), lambda: _details(store, scope, name, by_layer=by_layer)
+        )
         body = {**chosen, "window": scope["window"], "other_kinds": [other["kind"] for other in others], **details}
+        if chosen["kind"] == "experiment":
+            body |= await _healthy(health, name, scope)
         return json_answer(body)
 
-    return [Route("/api/experiments", list_them), Route("/api/experiments/{name:path}", show_one)]
+    return [
+        Route("/api/experiments", list_them),
+        *health_route.routes(health),
+        Route("/api/experiments/{name:path}", show_one),
+    ]

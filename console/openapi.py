@@ -1,93 +1,61 @@
 """The description of the API, `/openapi.json`: kept by hand, held against the routes by a test."""
 
-from typing import Any, Final
+from typing import Final
 
 from console.events import EVENTS_MAX, HOPS
 from console.experiments import KINDS
+from console.health import openapi as health
 from console.ledger.balance import GAPS_LISTED, Flaw
 from console.live.filters import FIELDS
 from console.live.route import RECENT_MAX
+from console.schema import (
+    COUNT,
+    NUMBER,
+    TEXT,
+    TIME,
+    Json,
+    answer,
+    array,
+    boolean,
+    name_in_path,
+    or_null,
+    query,
+    ref,
+    refusals,
+)
+from console.schema import object_ as obj
 from console.sql.formats import FORMATS
 from schemas.dead_letter_counts import GROUPINGS
 
-Json = dict[str, Any]
-
-_TIME: Final[Json] = {"type": "string", "format": "date-time"}
-_COUNT: Final[Json] = {"type": "integer", "minimum": 0}
-_TEXT: Final[Json] = {"type": "string"}
-
-
-def _object(**properties: Json) -> Json:
-    return {"type": "object", "properties": properties}
-
-
-def _array(items: Json) -> Json:
-    return {"type": "array", "items": items}
-
-
-def _or_null(schema: Json) -> Json:
-    return {**schema, "type": [schema["type"], "null"]}
-
-
-def _ref(name: str) -> Json:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _query(name: str, description: str, schema: Json | None = None, *, required: bool = False) -> Json:
-    return {
-        "name": name,
-        "in": "query",
-        "required": required,
-        "description": description,
-        "schema": schema or _TEXT,
-    }
-
-
-def _answer(description: str, schema: Json) -> Json:
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
-
-
-def _refusals(*statuses: int) -> Json:
-    return {str(status): _answer(_STATUS[status], _ref("Refusal")) for status in statuses}
-
-
-_STATUS: Final = {
-    400: "The request cannot be understood or answered as it is.",
-    403: "The statement would change something or reach outside the store.",
-    404: "There is nothing of that name.",
-    408: "The query took too long and was ended.",
-    503: "The store or the log cannot be asked now; try again.",
-}
-
-_SEEN: Final = {"first_seen": _TIME, "last_seen": _TIME}
-_COUNTED: Final = {"units": _COUNT, "exposures": _COUNT}
-_ARM: Final = _object(
-    group=_TEXT, rule_id=_TEXT, value=_TEXT, allocated_experiment=_TEXT, **_COUNTED, **_SEEN
+_SEEN: Final = {"first_seen": TIME, "last_seen": TIME}
+_COUNTED: Final = {"units": COUNT, "exposures": COUNT}
+_ARM: Final = obj(
+    group=TEXT, rule_id=TEXT, value=TEXT, allocated_experiment=TEXT, **_COUNTED, **_SEEN
 )  # fmt: skip
-_ENTITY: Final = {"name": _TEXT, "kind": {"type": "string", "enum": list(KINDS)}, **_COUNTED, **_SEEN}
-_BALANCE: Final = dict.fromkeys(("accepted", "landed", "duplicate", "dead", "in_flight", "missing"), _COUNT)
-_LAG: Final = _object(records=_or_null(_COUNT), of=_TEXT, group=_TEXT)
+_ENTITY: Final = {"name": TEXT, "kind": {"type": "string", "enum": list(KINDS)}, **_COUNTED, **_SEEN}
+_BALANCE: Final = dict.fromkeys(("accepted", "landed", "duplicate", "dead", "in_flight", "missing"), COUNT)
+_LAG: Final = obj(records=or_null(COUNT), of=TEXT, group=TEXT)
 
 _SCHEMAS: Final[Json] = {
-    "DeadLetters": _object(
-        stage=_TEXT,
-        reason=_TEXT,
-        dead=_COUNT,
-        landed=_COUNT,
+    "DeadLetters": obj(
+        stage=TEXT,
+        reason=TEXT,
+        dead=COUNT,
+        landed=COUNT,
         **{"class": {"type": "string", "enum": ["ours", "theirs"]}},
-        first=_TIME,
-        last=_TIME,
-        sample=_TEXT,
-        message=_TEXT,
+        first=TIME,
+        last=TIME,
+        sample=TEXT,
+        message=TEXT,
     ),
-    "Event": _object(
-        **dict.fromkeys(("event_id", "name", "unit_id", "project", "environment", "origin"), _TEXT),
-        received_at=_TIME,
-        hops=_array(_object(hop={"type": "string", "enum": list(HOPS)}, at=_TIME)),
+    "Event": obj(
+        **dict.fromkeys(("event_id", "name", "unit_id", "project", "environment", "origin"), TEXT),
+        received_at=TIME,
+        hops=array(obj(hop={"type": "string", "enum": list(HOPS)}, at=TIME)),
     ),
-    "Refusal": _object(
+    "Refusal": obj(
         error={
-            **_object(
+            **obj(
                 reason={"type": "string", "description": "A word for programs."},
                 message={"type": "string", "description": "What is wrong."},
                 remedy={"type": "string", "description": "What to do about it."},
@@ -95,112 +63,115 @@ _SCHEMAS: Final[Json] = {
             "required": ["reason", "message", "remedy"],
         }
     ),
-    "Table": _object(
-        columns=_array(_object(name=_TEXT, type=_TEXT)),
-        rows=_array(_array({})),
-        statistics=_object(rows=_COUNT, elapsed_ms={"type": "number"}, truncated={"type": "boolean"}),
+    "Table": obj(
+        columns=array(obj(name=TEXT, type=TEXT)),
+        rows=array(array({})),
+        statistics=obj(rows=COUNT, elapsed_ms=NUMBER, truncated=boolean()),
     ),
-    "Experiment": _object(**_ENTITY, arms=_array(_ref("Arm"))),
+    "Experiment": obj(**_ENTITY, layer=or_null(TEXT), arms=array(ref("Arm")), health=health.BRIEF),
     "Arm": _ARM,
-    "ExperimentDetails": _object(
+    "ExperimentDetails": obj(
         **_ENTITY,
-        arms=_array(_ref("Arm")),
-        window=_TEXT,
-        other_kinds=_array(_TEXT),
-        course=_object(
-            bucket_s=_COUNT,
-            points=_array(_object(at=_TIME, group=_TEXT, rule_id=_TEXT, value=_TEXT, **_COUNTED)),
+        arms=array(ref("Arm")),
+        window=TEXT,
+        other_kinds=array(TEXT),
+        course=obj(
+            bucket_s=COUNT,
+            points=array(obj(at=TIME, group=TEXT, rule_id=TEXT, value=TEXT, **_COUNTED)),
         ),
-        config_versions=_array(_object(version=_TEXT, match=_TEXT, **_COUNTED, **_SEEN)),
-        sdks=_array(_object(type=_TEXT, version=_TEXT, **_COUNTED, **_SEEN)),
-        units_in_several_arms=_COUNT,
+        config_versions=array(obj(version=TEXT, match=TEXT, **_COUNTED, **_SEEN)),
+        sdks=array(obj(type=TEXT, version=TEXT, **_COUNTED, **_SEEN)),
+        units_in_several_arms=COUNT,
+        layer=or_null(TEXT),
+        **health.OF_EXPERIMENTS,
     ),
-    "Ledger": _object(
-        at=_TIME,
-        window=_TEXT,
-        since=_TIME,
-        balanced={"type": "boolean"},
-        totals=_object(**_BALANCE),
-        dead_reasons={"type": "object", "additionalProperties": _COUNT},
-        flaws={"type": "object", "additionalProperties": _COUNT},
-        gaps=_array(
-            _object(
+    **health.SCHEMAS,
+    "Ledger": obj(
+        at=TIME,
+        window=TEXT,
+        since=TIME,
+        balanced=boolean(),
+        totals=obj(**_BALANCE),
+        dead_reasons={"type": "object", "additionalProperties": COUNT},
+        flaws={"type": "object", "additionalProperties": COUNT},
+        gaps=array(
+            obj(
                 flaw={"type": "string", "enum": [flaw.value for flaw in Flaw]},
                 range={"type": "string", "description": "log/partition/offset/index, or index-index."},
-                log=_COUNT,
-                partition=_COUNT,
-                offset=_COUNT,
-                first_index=_COUNT,
-                last_index=_COUNT,
-                project=_or_null(_TEXT),
-                environment=_or_null(_TEXT),
-                key_id=_or_null(_TEXT),
-                minute=_or_null(_TIME),
+                log=COUNT,
+                partition=COUNT,
+                offset=COUNT,
+                first_index=COUNT,
+                last_index=COUNT,
+                project=or_null(TEXT),
+                environment=or_null(TEXT),
+                key_id=or_null(TEXT),
+                minute=or_null(TIME),
             )
         ),
-        lines=_array(_object(project=_TEXT, environment=_TEXT, key_id=_TEXT, minute=_TIME, **_BALANCE)),
+        lines=array(obj(project=TEXT, environment=TEXT, key_id=TEXT, minute=TIME, **_BALANCE)),
     ),
-    "Pipeline": _object(
-        at=_TIME,
-        log=_object(
+    "Pipeline": obj(
+        at=TIME,
+        log=obj(
             state={"type": "string", "enum": ["ok", "starting", "unreachable"]},
-            message=_TEXT,
-            events_per_s=_or_null({"type": "number"}),
-            exposures_per_s=_or_null({"type": "number"}),
-            over_s=_or_null({"type": "number"}),
-            lag=_object(worker=_LAG, lander=_LAG),
-            dead_letters={"type": "object", "additionalProperties": _or_null(_COUNT)},
+            message=TEXT,
+            events_per_s=or_null(NUMBER),
+            exposures_per_s=or_null(NUMBER),
+            over_s=or_null(NUMBER),
+            lag=obj(worker=_LAG, lander=_LAG),
+            dead_letters={"type": "object", "additionalProperties": or_null(COUNT)},
         ),
-        store=_object(state=_TEXT, message=_TEXT),
+        store=obj(state=TEXT, message=TEXT),
         tables={
             "type": ["object", "null"],
-            "additionalProperties": _object(
-                rows=_COUNT,
-                last_landed_at=_or_null(_TIME),
-                rows_last_minute=_COUNT,
-                delay_p50_ms=_or_null({"type": "number"}),
-                delay_p99_ms=_or_null({"type": "number"}),
+            "additionalProperties": obj(
+                rows=COUNT,
+                last_landed_at=or_null(TIME),
+                rows_last_minute=COUNT,
+                delay_p50_ms=or_null(NUMBER),
+                delay_p99_ms=or_null(NUMBER),
             ),
         },
     ),
 }
 
 _SQL_PARAMETERS: Final = [
-    _query("query", "One statement that only reads."),
-    _query("format", "The form of the answer.", {"type": "string", "enum": list(FORMATS), "default": "json"}),
-    _query("download", "Any value: the browser saves the answer as a file."),
+    query("query", "One statement that only reads."),
+    query("format", "The form of the answer.", {"type": "string", "enum": list(FORMATS), "default": "json"}),
+    query("download", "Any value: the browser saves the answer as a file."),
 ]
 _SQL_ANSWERS: Final = {
     "200": {
         "description": "The answer. `json` and `pretty` are cut off after 10,000 rows (and `json` says so); the other "
         "formats come whole or are refused.",
         "content": {
-            each.media_type.partition(";")[0]: {"schema": _ref("Table") if each.name == "json" else _TEXT}
+            each.media_type.partition(";")[0]: {"schema": ref("Table") if each.name == "json" else TEXT}
             for each in FORMATS.values()
         },
     },
-    **_refusals(400, 403, 408, 503),
+    **refusals(400, 403, 408, 503),
 }
 _SCOPE: Final = [
-    _query("window", "How far back: 90m, 24h, 7d.", {"type": "string", "default": "24h"}),
-    _query("kind", "Only entities of this kind.", {"type": "string", "enum": list(KINDS)}),
-    _query("tier", "Only this tier (what the SDK calls its environment)."),
-    _query("environment", "Only this environment (that of the key)."),
-    _query("project", "Only this project."),
+    query("window", "How far back: 90m, 24h, 7d.", {"type": "string", "default": "24h"}),
+    query("kind", "Only entities of this kind.", {"type": "string", "enum": list(KINDS)}),
+    query("tier", "Only this tier (what the SDK calls its environment)."),
+    query("environment", "Only this environment (that of the key)."),
+    query("project", "Only this project."),
 ]
 _STREAM: Final = [
     *[
-        _query(name, f"Only exposures whose {' or '.join(fields)} is one of these (commas; `*` and `?` match any).")
+        query(name, f"Only exposures whose {' or '.join(fields)} is one of these (commas; `*` and `?` match any).")
         for name, fields in FIELDS.items()
     ],
-    _query("rate", "Show at most so many a second, fairly chosen; 0 is all.", {"type": "number", "default": 0}),
-    _query(
+    query("rate", "Show at most so many a second, fairly chosen; 0 is all.", {"type": "number", "default": 0}),
+    query(
         "recent",
         "Begin with the last few.",
         {"type": "integer", "minimum": 0, "maximum": RECENT_MAX, "default": 0},
     ),
-    _query("last_event_id", "Go on after this `id`; the same as the header Last-Event-ID."),
-    {"name": "Last-Event-ID", "in": "header", "required": False, "schema": _TEXT},
+    query("last_event_id", "Go on after this `id`; the same as the header Last-Event-ID."),
+    {"name": "Last-Event-ID", "in": "header", "required": False, "schema": TEXT},
 ]
 
 DOCUMENT: Final[Json] = {
@@ -220,8 +191,8 @@ DOCUMENT: Final[Json] = {
                 "requestBody": {
                     "required": True,
                     "content": {
-                        "text/plain": {"schema": _TEXT},
-                        "application/json": {"schema": {**_object(query=_TEXT, format=_TEXT), "required": ["query"]}},
+                        "text/plain": {"schema": TEXT},
+                        "application/json": {"schema": {**obj(query=TEXT, format=TEXT), "required": ["query"]}},
                     },
                 },
                 "responses": _SQL_ANSWERS,
@@ -235,7 +206,7 @@ DOCUMENT: Final[Json] = {
                 "parameters": _STREAM,
                 "responses": {
                     "200": {"description": "A stream that does not end.", "content": {"text/event-stream": {}}},
-                    **_refusals(400, 503),
+                    **refusals(400, 503),
                 },
             }
         },
@@ -244,72 +215,63 @@ DOCUMENT: Final[Json] = {
                 "summary": "Entities that were exposed, by arm",
                 "parameters": _SCOPE,
                 "responses": {
-                    "200": _answer(
-                        "Most exposed first.", _object(window=_TEXT, experiments=_array(_ref("Experiment")))
-                    ),
-                    **_refusals(400, 503),
+                    "200": answer("Most exposed first.", obj(window=TEXT, experiments=array(ref("Experiment")))),
+                    **refusals(400, 503),
                 },
             }
         },
         "/api/experiments/{name}": {
             "get": {
                 "summary": "One entity in detail",
-                "parameters": [{"name": "name", "in": "path", "required": True, "schema": _TEXT}, *_SCOPE],
+                "parameters": [name_in_path("The entity."), *_SCOPE],
                 "responses": {
-                    "200": _answer("Its arms, course in time, versions and SDKs.", _ref("ExperimentDetails")),
-                    **_refusals(400, 404, 503),
+                    "200": answer("Its arms, course in time, versions and SDKs.", ref("ExperimentDetails")),
+                    **refusals(400, 404, 503),
                 },
             }
         },
+        **health.PATHS,
         "/api/ledger": {
             "get": {
                 "summary": "Whether everything that was accepted is somewhere, once",
                 "description": "accepted = landed + duplicate + dead + in_flight + missing, per key and minute of "
                 f"receipt. At most {GAPS_LISTED:,} ranges that do not balance are named; `flaws` counts all their "
                 "events.",
-                "parameters": [_query("window", "How far back: 90m, 24h, 7d.", {"type": "string", "default": "1h"})],
-                "responses": {"200": _answer("The balance as it is now.", _ref("Ledger")), **_refusals(400, 503)},
+                "parameters": [query("window", "How far back: 90m, 24h, 7d.", {"type": "string", "default": "1h"})],
+                "responses": {"200": answer("The balance as it is now.", ref("Ledger")), **refusals(400, 503)},
             }
         },
         "/api/dead-letters": {
             "get": {
                 "summary": "How many events are dead, where and why",
                 "parameters": [
-                    _query("window", "Failed within: 90m, 24h, 7d; everything unless given."),
-                    _query("by", f"Grouped by some of {', '.join(GROUPINGS)}, with commas between."),
-                    _query("landed", "1: also groups of which every event has landed since."),
+                    query("window", "Failed within: 90m, 24h, 7d; everything unless given."),
+                    query("by", f"Grouped by some of {', '.join(GROUPINGS)}, with commas between."),
+                    query("landed", "1: also groups of which every event has landed since."),
                 ],
                 "responses": {
-                    "200": _answer("Largest first.", _object(groups=_array(_ref("DeadLetters")))),
-                    **_refusals(400, 503),
+                    "200": answer("Largest first.", obj(groups=array(ref("DeadLetters")))),
+                    **refusals(400, 503),
                 },
             }
         },
         "/api/events/{name}": {
             "get": {
                 "summary": "Where an event is, hop by hop",
-                "parameters": [
-                    {
-                        "name": "name",
-                        "in": "path",
-                        "required": True,
-                        "description": "An event's id, a request's id or a unit's.",
-                        "schema": _TEXT,
-                    }
-                ],
+                "parameters": [name_in_path("An event's id, a request's id or a unit's.")],
                 "responses": {
-                    "200": _answer(
+                    "200": answer(
                         f"At most {EVENTS_MAX} events, newest first.",
-                        _object(asked=_TEXT, truncated={"type": "boolean"}, events=_array(_ref("Event"))),
+                        obj(asked=TEXT, truncated=boolean(), events=array(ref("Event"))),
                     ),
-                    **_refusals(404, 503),
+                    **refusals(404, 503),
                 },
             }
         },
         "/api/pipeline": {
             "get": {
                 "summary": "What flows, how far behind each stage is, what has landed",
-                "responses": {"200": _answer("Nulls where it cannot be asked.", _ref("Pipeline"))},
+                "responses": {"200": answer("Nulls where it cannot be asked.", ref("Pipeline"))},
             }
         },
     },

@@ -118,6 +118,9 @@ FAR_FUTURE_MS: Final = 24 * 3600 * 1000
 FAR_PAST_MS: Final = 30 * 24 * 3600 * 1000
 """An event older than this at its receipt is kept and flagged `past`; mobile SDKs keep days."""
 
+LATE_MS: Final = 3600 * 1000
+"""A first exposure that is received later than this after it happened is called late, and counted by group."""
+
 TIME_MS: Final = 8_640_000_000_000_000
 """Largest time, either way from the epoch, that a clock can mean (ECMA-262, "Time Values")."""
 

@@ -154,6 +154,18 @@ class ConfigLanderMetrics(LandedMetrics):
         super().__init__("headrace_config_versions_landed", "Rows inserted into config_versions.")
 
 
+class RollupMetrics:
+    """What the rollups of experiments count."""
+
+    def __init__(self) -> None:
+        self.registry = r = _registry()
+        self.days = Counter("headrace_rollup_days", "Days whose rollups were made.", registry=r)
+        self.seconds = Histogram(
+            "headrace_rollup_seconds", "Duration of making a day.", buckets=(*_SECONDS, 30.0, 60.0), registry=r
+        )
+        self.failing = Gauge("headrace_rollup_failing", "1 while they cannot be made.", registry=r)
+
+
 class ConsoleMetrics:
     """What the console counts."""
 

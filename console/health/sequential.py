@@ -28,13 +28,24 @@ PRIOR: Final = ((300.0, 0.15), (30_000.0, 0.85))
 """Concentration k (in units) and weight of each Dirichlet of the mixture."""
 
 
-def boundary(position: int, alpha: float = ALPHA) -> float:
-    """Return the e-value at which the test in this place (from 1) of an experiment is red.
+_OF_THE_WHOLE: Final = 0.8
+"""What part of α the tests of all units spend; those of segments spend the rest."""
 
-    An experiment is tested anew for each config version, and nobody knows how many there will be. The test in
-    place j may spend α / (j·(j + 1)); over all places that adds up to α.
+
+def boundary(position: int, segments: int = 0) -> float:
+    """Return the e-value at which a test of an experiment is red.
+
+    An experiment is tested anew for each config version, and in each segment (an SDK, a country), and nobody knows how
+    many there will be. By the union bound all of them together are wrong with a chance of at most α:
+    the tests in place j of the versions spend α·w / (j·(j + 1)), which over all places adds up to α·w, w being 0.8
+    for all units and 0.2 for segments. Where m segments are tested, each of them spends a part of
+    1 / (2·m·(1 + ln m)²): the one that came r-th was never compared with less than that for m = r, and
+    over all r these add up to no more than 1 (the first is 1/2, the others less than ∫₁ dr / (2·r·(1 + ln r)²) = 1/2).
     """
-    return position * (position + 1) / alpha
+    places = position * (position + 1)
+    if not segments:
+        return places / (ALPHA * _OF_THE_WHOLE)
+    return places * 2 * segments * (1 + math.log(segments)) ** 2 / (ALPHA * (1 - _OF_THE_WHOLE))
 
 
 class SplitTest:

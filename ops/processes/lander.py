@@ -1,4 +1,4 @@
-"""The lander process: events, dead letters, config versions and identity links in, rows of the store out."""
+"""The lander process: events, dead letters, config versions and identity links in, rows and rollups out."""
 
 from ops.processes import lifecycle
 from ops.processes.stage import Stage
@@ -7,11 +7,12 @@ from processors.config_lander import ConfigLander
 from processors.dead_letter_lander import DeadLetterLander
 from processors.identity_lander import IdentityLander
 from processors.lander import Lander, LanderConfig
-from schemas.metrics import ConfigLanderMetrics, DeadLetterMetrics, IdentityLanderMetrics, LanderMetrics
+from processors.roller import Roller
+from schemas.metrics import ConfigLanderMetrics, DeadLetterMetrics, IdentityLanderMetrics, LanderMetrics, RollupMetrics
 
 
 def landers_of(settings: Settings) -> tuple[Stage, ...]:
-    """Return the landers of events, dead letters, config versions and identity links, and the archive's."""
+    """Return the landers of events, dead letters, config versions and identity links, rollups and archive."""
     config = LanderConfig(
         kafka=settings.kafka,
         store=settings.store,
@@ -22,7 +23,8 @@ def landers_of(settings: Settings) -> tuple[Stage, ...]:
     dead_letters = DeadLetterLander(settings.kafka, settings.store, DeadLetterMetrics())
     configs = ConfigLander(settings.kafka, settings.store, ConfigLanderMetrics())
     links = IdentityLander(settings.kafka, settings.store, IdentityLanderMetrics())
-    return Lander(config, LanderMetrics()), dead_letters, configs, links, *_archive_of(settings)
+    roller = Roller(settings.store, RollupMetrics())
+    return Lander(config, LanderMetrics()), dead_letters, configs, links, roller, *_archive_of(settings)
 
 
 def _archive_of(settings: Settings) -> tuple[Stage, ...]:

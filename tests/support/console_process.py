@@ -23,6 +23,7 @@ from console.config import ConsoleConfig, SqlLimits
 from console.console import Console
 from ops import logs
 from ops.http_server import HttpServer, bind
+from processors.rollups.roll import turn
 from schemas import migrations
 from schemas.avro import EXPOSURE
 from schemas.kafka import KafkaConnection
@@ -121,6 +122,8 @@ def _fill(store: StoreAddress, seed: bytes) -> None:
     migrations.apply(client)
     if seed:
         client.raw_insert("exposures", column_names=EXPOSURE.columns, insert_block=seed, fmt="Avro")
+    while turn(client) is not None:
+        pass
     client.close()
 
 

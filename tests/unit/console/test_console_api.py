@@ -197,7 +197,7 @@ def test_a_course_has_a_readable_number_of_steps(text: str):
 
 
 def test_arms_come_under_their_entity_in_a_fixed_order():
-    counts = {"units": 1, "exposures": 2, "first_ms": 0, "last_ms": 0}
+    counts = {"units": 1, "exposures": 2, "first_ms": 0, "last_ms": 0, "layer": ""}
     arm = {"rule_id": "r", "answer": "", "allocated_experiment": "", **counts}
     found = gather(
         [

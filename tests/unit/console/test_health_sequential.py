@@ -128,9 +128,14 @@ def test_it_is_stable_at_a_hundred_million_units():
     assert math.isfinite(test.log_e([3 * each, 0, 0]))
 
 
-def test_the_boundaries_of_all_versions_spend_no_more_than_alpha():
-    spent = sum(1 / boundary(position) for position in range(1, 10_000))
-    assert ALPHA * 0.999 < spent <= ALPHA
+def test_the_boundaries_of_all_versions_and_segments_together_spend_no_more_than_alpha():
+    versions = sum(1 / boundary(position) for position in range(1, 10_000))
+    # Segments come one after another: the r-th is never compared with less than the boundary for r of them.
+    segments = sum(1 / boundary(1, count) for count in range(1, 100_000)) * sum(
+        boundary(1, 1) / boundary(position, 1) for position in range(1, 10_000)
+    )
+    assert versions + segments <= ALPHA
+    assert versions == pytest.approx(0.8 * ALPHA, rel=1e-3)
 
 
 @pytest.mark.parametrize("plan", [(), (1.0,), (0.5, 0.4), (1.0, 0.0), (1.5, -0.5)])
