@@ -81,11 +81,12 @@ _OF_ARMS: Final = (
 # A refused event is told by its id, under which it lands when it is replayed, at the same time of receipt.
 _LOST: Final = f"""
     SELECT rule, uniqExact(unit) AS units FROM (
-        SELECT
-            concat(stage, '/', toString(dlq_partition), '/', toString(dlq_offset)) AS place,
-            if(event_id = '', place, event_id) AS event,
-            argMax(rule_id, attempt) AS rule, argMax(if(unit_id = '', event_id, unit_id), attempt) AS unit
-        FROM dead_letters FINAL WHERE {_OF_ARMS} GROUP BY event
+        SELECT event, argMax(rule_id, attempt) AS rule, argMax(if(unit_id = '', event, unit_id), attempt) AS unit
+        FROM (
+            SELECT *, if(event_id != '', event_id,
+                concat(stage, '/', toString(dlq_partition), '/', toString(dlq_offset))) AS event
+            FROM dead_letters FINAL WHERE {_OF_ARMS}
+        ) GROUP BY event
     ) WHERE event NOT IN (
         SELECT event_id FROM exposures
         WHERE project = {{project:String}} AND environment = {{environment:String}} AND name IN {{names:Array(String)}}

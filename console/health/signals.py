@@ -131,16 +131,16 @@ def by_arm(key: str, hits: Mapping[str, int], totals: Mapping[str, int], word: s
     said = f"{count:,} of {of:,} units were {word}"
     if len(arms) < 2:
         return _signal(key, None, UNKNOWN, f"{said}; there are no two arms to compare.", rows, count, of)
-    if test is None:
-        return _signal(key, None, GREEN if not count else UNKNOWN, f"{said}: too few to compare arms.", rows, count, of)
-    log_e = SplitTest([total / of for total in units]).log_e(counts)
     light: Light = GREEN
-    if log_e >= -math.log(ALPHA):
+    if SplitTest([total / of for total in units]).log_e(counts) >= -math.log(ALPHA):
         light = RED
-    elif test.p < MEANINGS[key].yellow:
+    elif test is None and count:
+        light = UNKNOWN
+        said += ", too few to compare arms"
+    elif test is not None and test.p < MEANINGS[key].yellow:
         light = YELLOW
     rates = ", ".join(f"{arm} {percent(hit / total)}" for arm, hit, total in zip(arms, counts, units, strict=True))
-    return _signal(key, test.p, light, f"{said} ({rates}).", rows, count, of)
+    return _signal(key, test.p if test else None, light, f"{said} ({rates}).", rows, count, of)
 
 
 def _signal(

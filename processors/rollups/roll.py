@@ -33,7 +33,7 @@ _SINCE: Final = "SELECT dateDiff('ms', max(made_at), now64(3)) / 1000 FROM rollu
 _ABANDONED: Final = """
     SELECT name FROM system.tables
     WHERE database = currentDatabase() AND match(name, '^rollup_[0-9a-f]{16}_')
-        AND metadata_modification_time < now() - {seconds:UInt32}
+        AND metadata_modification_time <= now() - {seconds:UInt32}
 """
 
 

@@ -30,7 +30,7 @@ def make_scratch(token: str) -> list[str]:
         experiment LowCardinality(String), config_version LowCardinality(String), version_time DateTime64(3, 'UTC'),
         unit_key FixedString(16), unit_type LowCardinality(String), unit_id String,
         first Tuple(group_name String, rule_id String, layer String, sdk_type String, sdk_version String,
-            country String, app_version String, exposed_at DateTime64(3, 'UTC')),
+            country String, app_version String, exposed_at DateTime64(3, 'UTC'), late_ms Int64),
         received_at DateTime64(3, 'UTC'), arms Array(String)
     """
     return [
@@ -46,7 +46,8 @@ def todays_units(token: str) -> str:
         INSERT INTO {today}
         SELECT {{day:Date}}, {_VERSION},
             sipHash128(project, environment, experiment, unit_type, unit_id) AS unit_key, unit_type, unit_id,
-            argMin((arm, rule_id, layer, sdk_type, sdk_version, country, app_version, exposed_at), {_FIRST}),
+            argMin((arm, rule_id, layer, sdk_type, sdk_version, country, app_version, exposed_at,
+                dateDiff('ms', exposed_at, received_at)), {_FIRST}),
             min(received_at), groupUniqArray(2)(arm)
         FROM experiment_exposures AS e
         WHERE {_OF_THE_DAY} AND excluded = ''
@@ -76,7 +77,7 @@ def units(token: str) -> str:
             what = 'first' AND empty(seen) AND (versions = 0
                 OR earliest = (first.exposed_at, received_at, version_time, toString(config_version))) AS is_newcomer,
             unit_key, unit_type, unit_id, first_group AS group_name, first.rule_id, first.layer, first.exposed_at,
-            received_at, first.sdk_type, first.sdk_version, first.country, first.app_version
+            first.late_ms, received_at, first.sdk_type, first.sdk_version, first.country, first.app_version
         FROM (
             SELECT *,
                 arrayFilter(was -> was.1 = config_version AND was.2 = version_time, seen) AS own,
@@ -112,7 +113,7 @@ def counts_of_units(token: str) -> str:
         FROM {source} WHERE what = 'first' GROUP BY ALL
         UNION ALL
         SELECT {head}, 'late', '', group_name, layer, toStartOfHour(received_at) AS minute, {numbers}
-        FROM {source} WHERE what = 'first' AND dateDiff('ms', exposed_at, received_at) > {LATE_MS} GROUP BY ALL
+        FROM {source} WHERE what = 'first' AND late_ms > {LATE_MS} GROUP BY ALL
         UNION ALL
         SELECT {head}, part.1, part.2, group_name, layer, toStartOfHour(received_at) AS minute, {numbers}
         FROM {source} ARRAY JOIN {segments} AS part

@@ -53,7 +53,8 @@ WHERE kind = 'experiment' OR (kind = 'layer' AND allocated_experiment != '');
 
 -- Who was exposed: a row for each unit and config version on the day (of receipt, UTC) on which it was first heard of
 -- ('first'), and one on the day on which it was first seen in another group ('crossed'). `is_newcomer`: no other
--- version had it before. This and the two tables below are made anew from `exposures` for a whole day whenever that
+-- version had it before. `exposed_at` and what stands beside it are of the first exposure, which came `late_ms` after
+-- it happened; `received_at` is when the unit was first heard of. This and the two tables below are made anew from `exposures` for a whole day whenever that
 -- day changed, and put in place at once; nothing is ever added to them.
 CREATE TABLE IF NOT EXISTS exposed_units (
     day Date,
@@ -71,6 +72,7 @@ CREATE TABLE IF NOT EXISTS exposed_units (
     rule_id LowCardinality(String),
     layer LowCardinality(String),
     exposed_at DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),
+    late_ms Int64 CODEC(T64, ZSTD(1)),
     received_at DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),
     sdk_type LowCardinality(String),
     sdk_version LowCardinality(String),
@@ -137,5 +139,5 @@ ORDER BY day;
 CREATE VIEW IF NOT EXISTS first_exposures AS
 SELECT
     project, environment, experiment, unit_type, unit_id, group_name, exposed_at AS first_exposed_at,
-    received_at AS first_received_at, config_version, rule_id, layer, sdk_type, sdk_version, country, app_version, day
+    received_at AS first_heard_of_at, config_version, rule_id, layer, sdk_type, sdk_version, country, app_version, day
 FROM exposed_units WHERE what = 'first' AND is_newcomer;
