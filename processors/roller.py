@@ -23,8 +23,16 @@ from schemas.store import StoreAddress
 log = structlog.get_logger()
 
 EVERY_S: Final = 10.0
+_FRESH_S: Final = 30.0
+"""Numbers are to be no older, as long as that takes half of a core at the most."""
 _REST: Final = 4
-"""After a turn that took long it rests so many times longer: a fifth of one core at the most."""
+"""A day that takes longer rests so many times longer: a fifth of a core. `as_of` tells how old the numbers are."""
+
+
+def rest_s(took_s: float, least_s: float) -> float:
+    """Return how long to rest after a turn that took so long."""
+    rest = _FRESH_S - took_s if 2 * took_s <= _FRESH_S < (1 + _REST) * took_s else _REST * took_s
+    return max(least_s, rest)
 
 
 class Roller:
@@ -68,7 +76,7 @@ class Roller:
                 self._metrics.failing.set(1)
                 log.warning("rollups_disturbed", error=str(error)[:500])
             took = time.monotonic() - began
-            await asyncio.sleep(max(_REST * took, 0.0 if self._goes_on else self._every_s))
+            await asyncio.sleep(rest_s(took, 0.0 if self._goes_on else self._every_s))
 
     def _turn(self, client: Client) -> bool:
         """Return whether a day was made, so that another may wait."""

@@ -134,7 +134,7 @@ class Lights:
         self._task: asyncio.Task[None] | None = None
 
     async def of(self, names: Iterable[str], project: str, environment: str) -> dict[str, Json]:
-        """Return the lights that are known, after waiting a moment for those that are not."""
+        """Return the lights, after waiting a moment for those that are not known; what is not then is said so."""
         asked = [(name, project, environment) for name in dict.fromkeys(names)][:_LIGHTS_MAX]
         now = time.monotonic()
         fresh = {each for each, (at, _) in self._known.items() if now - at < _LIGHT_KEPT_S}
@@ -144,7 +144,8 @@ class Lights:
         if self._task is not None and any(each not in self._known for each in asked):
             await asyncio.wait([self._task], timeout=_LIST_PATIENCE_S)
         self._known = {each: entry for each, entry in self._known.items() if now - entry[0] < 20 * _LIGHT_KEPT_S}
-        return {each[0]: self._known[each][1] for each in asked if each in self._known}
+        soon = {"light": UNKNOWN, "why": "It is being reckoned; ask again in a moment.", "at": None}
+        return {each[0]: self._known[each][1] if each in self._known else soon for each in asked}
 
     async def _renew(self) -> None:
         while self._wanted:

@@ -77,7 +77,8 @@ CREATE TABLE IF NOT EXISTS exposed_units (
     sdk_type LowCardinality(String),
     sdk_version LowCardinality(String),
     country LowCardinality(String),
-    app_version LowCardinality(String)
+    app_version LowCardinality(String),
+    version_key UInt64
 ) ENGINE = MergeTree
 PARTITION BY day
 ORDER BY (project, environment, experiment, unit_key);
