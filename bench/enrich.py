@@ -1,4 +1,4 @@
-"""`python -m bench.enrich`: what each enrichment costs an exposure, and what the registry takes of memory.
+"""`python -m bench.enrich`: what each enrichment costs an exposure, and what configs and links take of memory.
 
 The same exposures are mapped with one enrichment after the other left out, in turns, and the least of
 several rounds counts: on a machine that does other things too, only differences within a run mean anything.
@@ -10,6 +10,7 @@ import os
 import random
 import sys
 import time
+import uuid
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib.resources import files
@@ -21,12 +22,14 @@ import orjson
 
 from processors.enrich.bucket import Plan, compile_plan
 from processors.enrich.catalog import Enriching, Enrichment
+from processors.enrich.identity import Identities
 from processors.map_event import EventMapper, RequestContext
 from processors.unit import Ids
 from schemas import specs
 from schemas.chunk import RequestPart
 from schemas.config_history import ConfigHistory, ProjectConfigs, in_force, records_of_push, spec_of
 from schemas.config_versions import encode, key_of
+from schemas.identity_links import STABLE_ID, IdentityLink
 from schemas.specs import Section
 from schemas.wire import Event
 
@@ -95,6 +98,27 @@ def exposures_of(configs: ProjectConfigs, count: int, seed: int) -> list[Event]:
     return [_exposure(*chance.choice(plans), f"user-{chance.randrange(10**6)}", newest) for _ in range(count)]
 
 
+def with_address(event: Event) -> Event:
+    """Return the event of a server that tells its users' addresses, which are cut short."""
+    user = orjson.loads(bytes(event.user)) | {"ip": "203.0.113.77"}
+    return msgspec.structs.replace(event, user=msgspec.Raw(orjson.dumps(user)))
+
+
+def links_of(events: Sequence[Event], others: int) -> tuple[Identities, Json]:
+    """Return identities that know the links of the events and of so many others, and what these take of memory."""
+    identities = Identities(2 * others)
+    before = _resident_bytes()
+    for number in range(others):
+        device = uuid.UUID(int=number).hex
+        identities.learn(IdentityLink("p", "production", STABLE_ID, device, f"somebody-{number}", _FIRST_MS))
+    grown = _resident_bytes() - before
+    mapper, context = EventMapper(ConfigHistory(), identities=identities), _context()
+    for event in events:
+        for link in mapper.map(event, bytes(16), 1, context).links:
+            identities.learn(link)
+    return identities, {"links": others, "resident_bytes": grown, "bytes_a_link": round(grown / others)}
+
+
 def _exposure(at: tuple[Section, str], plan: Plan, user: str, newest: int) -> Event:
     section, name = at
     decided = plan.decide(Ids(user, "", {}), "")
@@ -104,37 +128,45 @@ def _exposure(at: tuple[Section, str], plan: Plan, user: str, newest: int) -> Ev
     event = {
         "eventName": f"statsig::{section}_exposure",
         "time": newest + 1,
-        "user": {"userID": user, "userAgent": _AGENT},
+        "user": {"userID": user, "userAgent": _AGENT, "customIDs": {"stableID": f"device-of-{user}"}},
         "metadata": metadata,
     }
     return msgspec.json.decode(orjson.dumps(event), type=Event)
 
 
-def measure(history: ConfigHistory, events: Sequence[Event]) -> dict[str, float]:
-    """Return µs of CPU an exposure: with all enrichments, with none, and what each one adds to none of the others."""
+def measure(history: ConfigHistory, identities: Identities, events: Sequence[Event]) -> dict[str, float]:
+    """Return µs of CPU an exposure: with all enrichments, with none, and what each one adds to none of the others.
+
+    `address` is what an exposure with an address costs beside one without, with all of them.
+    """
     everything = frozenset(Enrichment)
     needs = {Enrichment.ASSIGNMENT_AUDIT: {Enrichment.CONFIG_MATCH}}
-    mappers = {"none": EventMapper(history, Enriching(off=everything)), "all": EventMapper(history)}
-    mappers |= {
-        name.value: EventMapper(history, Enriching(off=everything - {name} - needs.get(name, set())))
-        for name in Enrichment
-    }
+    off = {"none": everything, "all": frozenset[Enrichment](), "address": frozenset[Enrichment]()}
+    off |= {name.value: everything - {name} - needs.get(name, set()) for name in Enrichment}
+    mappers = {name: EventMapper(history, Enriching(off=each), identities) for name, each in off.items()}
+    addressed = list(map(with_address, events))
     least = dict.fromkeys(mappers, float("inf"))
     for _ in range(_ROUNDS):
         for name, mapper in mappers.items():
-            least[name] = min(least[name], _map_all(mapper, events))
+            least[name] = min(least[name], _map_all(mapper, addressed if name == "address" else events))
     base = dict.fromkeys(least, least["none"]) | {"none": 0.0, "all": 0.0}
     base[Enrichment.ASSIGNMENT_AUDIT.value] = least[Enrichment.CONFIG_MATCH.value]
+    base["address"] = least["all"]
     return {name: round(least[name] - base[name], 2) for name in least}
 
 
 def _map_all(mapper: EventMapper, events: Sequence[Event]) -> float:
-    context = RequestContext(RequestPart("p", "production", "k", "r", _FIRST_MS), 1, 0, 1)
+    context = _context()
     event_id, to_map = bytes(16), mapper.map
     began = time.process_time()
     for event in events:
         to_map(event, event_id, 1, context)
     return (time.process_time() - began) / len(events) * 1e6
+
+
+def _context() -> RequestContext:
+    received_ms = _FIRST_MS + 10**9
+    return RequestContext(RequestPart("p", "production", "k", "r", received_ms), 1, 0, 1)
 
 
 def _resident_bytes() -> int:
@@ -147,13 +179,16 @@ def main() -> None:
     parser.add_argument("--configs", type=int, default=500)
     parser.add_argument("--versions", type=int, default=50)
     parser.add_argument("--exposures", type=int, default=3_000)
+    parser.add_argument("--links", type=int, default=200_000)
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
     history, registry = registry_of(asked.configs, asked.versions)
     configs = history.project("p")
     assert configs is not None
-    costs = measure(history, exposures_of(configs, asked.exposures, asked.seed))
-    sys.stdout.write(orjson.dumps({"registry": registry, "cpu_us": costs}, option=orjson.OPT_INDENT_2).decode() + "\n")
+    events = exposures_of(configs, asked.exposures, asked.seed)
+    identities, links = links_of(events, asked.links)
+    report = {"registry": registry, "identities": links, "cpu_us": measure(history, identities, events)}
+    sys.stdout.write(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode() + "\n")
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from processors.enrich.bots import Bots
 from processors.enrich.catalog import Enriching, Enrichment, hand_over
 from processors.enrich.decide import Decider, Decision, NamelessError
 from processors.enrich.identity import Identities, Links, Scope
-from processors.enrich.privacy import Privacy
+from processors.enrich.privacy import MetError, Privacy
 from processors.event_time import EventTime, InvalidTimeError, judge
-from processors.unit import Ids, ids_of, unit_of
+from processors.unit import STABLE_ID, Ids, ids_of, unit_of
 from schemas import avro
 from schemas.chunk import RequestPart
 from schemas.config_history import ConfigHistory
@@ -124,6 +124,8 @@ class EventMapper:
         self._bots = Bots()
         self._tagged = {"tagged": 0}
         self._privacy = Privacy(enriching.privacy) if enriching.has(Enrichment.PRIVACY) else None
+        self._read_user = _decode_user if self._privacy is None else self._privacy.read
+        self._is_always_met = self._privacy is not None and self._privacy.is_always_met
         self._identifies = enriching.has(Enrichment.IDENTITY)
         self._identities = identities if identities is not None else Identities()
 
@@ -163,15 +165,19 @@ class EventMapper:
 
     def _who(self, raw_user: bytes, time: EventTime, context: RequestContext) -> tuple[Who, Links]:
         """Return whom an event is about, as it may be stored, and the links that it shows."""
-        user = _user_of(raw_user)
+        privacy, is_met = self._privacy, self._is_always_met
+        try:
+            user = _user_of(raw_user, self._read_user)
+        except MetError:
+            user, is_met = _user_of(raw_user, _decode_user), True
         ids = decided_on = ids_of(user, context.stable_id)
         bot = self._bot(user, context)
-        privacy = self._privacy
-        if privacy is not None and (privacy.concerns(raw_user) or privacy.concerns_devices):
+        if is_met and privacy is not None:
             if raw_user not in _ABSENT:
                 raw_user = privacy.user(raw_user)
-            user = _user_of(raw_user)
-            ids = ids_of(user, privacy.device(context.stable_id))
+            if self._is_always_met:
+                user = _user_of(raw_user, _decode_user)
+                ids = ids_of(user, privacy.device(context.stable_id))
         if not self._identifies:
             return Who(user, raw_user, ids, decided_on, "", bot), _NO_LINKS
         canonical_id, links = self._identities.of(context.scope, ids, time, context.part.received_at)
@@ -225,11 +231,11 @@ class EventMapper:
             raise Rejected(Reason.INVALID_EXPOSURE, str(error)) from error
 
 
-def _user_of(raw: bytes) -> User:
+def _user_of(raw: bytes, read: Callable[[bytes], User]) -> User:
     if raw in _ABSENT:
         return User()
     try:
-        return _decode_user(raw)
+        return read(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Rejected(Reason.INVALID_EVENT, f"user: {error}") from error
 
@@ -280,6 +286,8 @@ def _common(
 
 def _custom_ids(ids: Ids, stable_id: bytes) -> bytes:
     own_stable_id = ids.stable_id
+    if len(ids.custom) == 1 and ids.custom.get(STABLE_ID) is own_stable_id:
+        return b"".join((_ONLY_STABLE_ID, stable_id, b"\x00"))  # nearly all there are
     pieces = [avro.varint(len(ids.custom))]
     for name, value in ids.custom.items():
         pieces += (_vocabulary.string(name), stable_id if value is own_stable_id else avro.string(value))
@@ -287,6 +295,7 @@ def _custom_ids(ids: Ids, stable_id: bytes) -> bytes:
     return b"".join(pieces)
 
 
+_ONLY_STABLE_ID: Final = avro.varint(1) + avro.string(STABLE_ID)
 _IN_PRODUCTION: Final = {"tier": "production"}
 _PRODUCTION: Final = avro.string("production")
 _WEIGHT_ONE: Final = avro.double(1.0)

@@ -206,7 +206,9 @@ def _in_order(users: dict[str, int]) -> Entry:
 
 def _linked(ids: Ids) -> Iterator[tuple[str, str]]:
     """Yield type and id of what is linked to the user of an event: its device first."""
-    found = [(STABLE_ID, ids.stable_id), *(each for each in ids.custom.items() if each[0] != STABLE_ID)]
+    found = [(STABLE_ID, ids.stable_id)]
+    if ids.custom:
+        found += [each for each in ids.custom.items() if each[0] != STABLE_ID]
     for id_type, id_ in found[:IDENTITY_IDS_OF_EVENT]:
         if id_ and id_ != ids.user_id and len(id_) <= IDENTITY_CHARS and len(id_type) <= IDENTITY_CHARS:
             yield id_type, id_

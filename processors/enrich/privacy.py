@@ -3,17 +3,18 @@
 It works on what becomes a row; the log and dead letters keep the bytes that were received. See docs/privacy.md.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
 from ipaddress import IPv6Address, ip_address
-from typing import Any, Final, Self
+from typing import Any, Final, Never, Self
 
 import msgspec
 
 from processors.unit import STABLE_ID
-from schemas.wire import text_of
+from schemas.wire import User, text_of
 
 
 class Action(StrEnum):
@@ -83,12 +84,31 @@ class PrivacyPolicy:
         return cls(fields, groups, key.encode())
 
 
+class MetError(Exception):
+    """A user holds what the policy names."""
+
+
+class Met:
+    """The type of a member that the policy names: nothing has it, so that `_met` is called wherever one stands.
+
+    To look for one so costs nothing where there is none, and sees both of two members of one name.
+    """
+
+
+def _met(_type: type, _value: object) -> Never:
+    raise MetError
+
+
+_COLUMNS: Final = frozenset(User.__struct_fields__)
+
 Members = dict[str, msgspec.Raw]
 
 _decode: Final = msgspec.json.Decoder(Members).decode
 _decode_any: Final = msgspec.json.Decoder().decode
 _encode: Final = msgspec.json.Encoder().encode
 _NULL: Final = b"null"
+_BYTE: Final = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_IPV4: Final = re.compile(rf"{_BYTE}(?:\.{_BYTE}){{3}}", re.ASCII)
 
 
 class Privacy:
@@ -99,22 +119,15 @@ class Privacy:
         self._groups = {name: group for name, group in policy.groups.items() if set(group.values()) != {Action.KEEP}}
         self._key = policy.key
         self._device = self._action_of("customIDs", STABLE_ID)
-        # The names as JSON has them unless it escapes them: what holds none of them has nothing to change.
         names = (_PRIVATE, *self._fields, *self._groups)
-        self._spelled = tuple(f'"{name}"'.encode() for name in names)
+        self.is_always_met = self._device is not Action.KEEP or not _COLUMNS.isdisjoint(names)
+        """Whether nearly every user holds what must not be stored as it is, or stands beside it."""
+        told = [(name, Met | None, None) for name in names if name not in _COLUMNS]
+        read = msgspec.defstruct("UserToStore", told, bases=(User,), gc=False)
+        decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(read, dec_hook=_met)
+        self.read: Callable[[bytes], User] = decoder.decode
+        """Decodes a user as a decoder does. Raises MetError for one that holds what must not be stored as it is."""
         self.outcomes = dict.fromkeys(("hashed", "dropped", "truncated"), 0)
-
-    def concerns(self, raw_user: bytes) -> bool:
-        """Tell whether a user may hold what must not be stored as it is."""
-        for name in self._spelled:
-            if name in raw_user:
-                return True
-        return b"\\u" in raw_user
-
-    @property
-    def concerns_devices(self) -> bool:
-        """Whether a stableID that stands beside the user must not be stored as it is."""
-        return self._device is not Action.KEEP
 
     def device(self, stable_id: str) -> str:
         """Return a request's stableID as it may be stored."""
@@ -178,6 +191,8 @@ def network_of(address: Any) -> str:
     """Return the network of an IP address, /24 or of IPv6 /48, as its first address; "" for what is none."""
     if not isinstance(address, str):
         return ""
+    if _IPV4.fullmatch(address):
+        return f"{address.rpartition('.')[0]}.0"  # to understand it takes ten times as long
     try:
         found = ip_address(address.strip())
     except ValueError:

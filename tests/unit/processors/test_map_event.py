@@ -7,9 +7,10 @@ import orjson
 import pytest
 
 from processors.map_event import EventMapper, Mapped, Rejected, RequestContext
-from schemas import avro
+from schemas import avro, specs
 from schemas.chunk import RequestPart
-from schemas.config_history import ConfigHistory
+from schemas.config_history import ConfigHistory, records_of_push
+from schemas.config_versions import djb2
 from schemas.limits import EVENT_BYTES, RECORD_BYTES
 from schemas.reasons import Reason
 from schemas.wire import Event
@@ -91,3 +92,53 @@ def test_large_decisions_are_not_kept_in_memory():
     assert mapper.decider.kept == 0
     assert map_one(small, mapper).value == map_one(small, mapper).value
     assert mapper.decider.kept == 1
+
+
+def experiment(name: str, rule: str, version: int) -> dict[str, Any]:
+    told = {"name": rule, "id": rule, "salt": rule, "passPercentage": 100, "returnValue": {}, "idType": "userID"}
+    spec = {
+        "name": name,
+        "type": "dynamic_config",
+        "salt": name,
+        "enabled": True,
+        "defaultValue": {},
+        "version": version,
+    }
+    rules = [told | {"groupName": f"Group of {rule}", "conditions": []}]
+    return spec | {"idType": "userID", "entity": "experiment", "rules": rules}
+
+
+def push(history: ConfigHistory, time: int, *configs: dict[str, Any]) -> None:
+    document = {"time": time, "feature_gates": [], "dynamic_configs": [*configs], "layer_configs": []}
+    for record in records_of_push(history.project("p"), "p", specs.parse(orjson.dumps(document)), time):
+        history.put(record)
+
+
+def config_of(**metadata: Any) -> dict[str, Any]:
+    told = {"rulePassed": "true", "lcut": RECEIVED_MS - 10} | metadata
+    return {"eventName": "statsig::config_exposure", "time": RECEIVED_MS, "user": {"userID": "u"}, "metadata": told}
+
+
+def test_specs_that_arrive_after_an_exposure_cost_none_and_are_known_to_the_next():
+    history = ConfigHistory()
+    mapper, event = EventMapper(history), config_of(config="exp", ruleID="a", configVersion="1")
+    before = exposure_row(map_one(event, mapper))
+    push(history, RECEIVED_MS - 10, experiment("exp", "a", 1))
+    after = exposure_row(map_one(event, mapper))
+    told = ("name", "config_match", "config_version", "group_name")
+    assert [before[column] for column in told] == ["exp", "unknown_config", "", ""]
+    assert [after[column] for column in told] == ["exp", "exact", "1", "Group of a"]
+
+
+def test_an_exposure_that_was_decided_under_another_config_is_that_ones():
+    history = ConfigHistory()
+    push(history, RECEIVED_MS - 10, experiment("asked", "a", 1), experiment("instead", "b", 7))
+    mapper = EventMapper(history)
+    for name in ("instead", djb2("instead")):
+        row = exposure_row(map_one(config_of(config="asked", ruleID="b", overrideConfigName=name), mapper))
+        assert (row["name"], row["wire_name"]) == ("instead", "asked")
+        assert (row["config_match"], row["config_version"], row["group_name"]) == ("exact", "7", "Group of b")
+        assert row["assignment"] == "match"
+    for nothing in ("", None):
+        row = exposure_row(map_one(config_of(config="asked", ruleID="a", overrideConfigName=nothing), mapper))
+        assert (row["name"], row["config_match"]) == ("asked", "exact")
