@@ -87,7 +87,7 @@ async def measure_restart(connection: KafkaConnection, ids: int, ids_a_chunk: in
     for partition in range(partitions):
         for offset, some in records(ids // partitions, ids_a_chunk, 0, partition):
             value = encode_entry(now_ms, some)
-            await producer.send(CLAIMS_CHANGELOG, value, key=entry_key(partition, offset), partition=partition)
+            await producer.send(CLAIMS_CHANGELOG, value, key=entry_key(1, partition, offset), partition=partition)
     await producer.stop()
     began_s, began_cpu_s = time.perf_counter(), time.process_time()
     entries = await read_claims(connection, range(partitions), lambda *_: None)

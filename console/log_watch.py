@@ -13,19 +13,29 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 
 from schemas.kafka import KafkaConnection
-from schemas.topics import CUSTOM_EVENTS, DLQ_INGEST, DLQ_LANDER, DLQ_WORKER, EVENTS_RAW, EXPOSURES, LANDER_GROUP
+from schemas.logs import read_logs
+from schemas.topics import (
+    CUSTOM_EVENTS,
+    DLQ_INGEST,
+    DLQ_LANDER,
+    DLQ_WORKER,
+    EVENTS_RAW,
+    EXPOSURES,
+    LANDER_GROUP,
+    LOGS,
+    worker_group,
+)
 from schemas.topics import WORKER_APP_ID as WORKER_GROUP
 
 log = structlog.get_logger()
 
-GROUPS: Final = {WORKER_GROUP: (EVENTS_RAW,), LANDER_GROUP: (EXPOSURES, CUSTOM_EVENTS)}
-_TOPICS: Final = (EVENTS_RAW, EXPOSURES, CUSTOM_EVENTS, DLQ_INGEST, DLQ_WORKER, DLQ_LANDER)
+_TOPICS: Final = (EXPOSURES, CUSTOM_EVENTS, DLQ_INGEST, DLQ_WORKER, DLQ_LANDER)
 
 NOT_ASKED: Final = "the log has not answered yet"
 EVERY_S: Final = 2.0
 KEPT_S: Final = 60.0
 _ANSWER_S: Final = 5.0
-_METADATA_S: Final = 60.0
+_METADATA_S: Final = 20.0
 
 Offsets = dict[TopicPartition, int]
 
@@ -38,6 +48,8 @@ class Sample:
     ends: Offsets
     begins: Offsets
     committed: dict[str, Offsets]
+    raw: tuple[str, ...] = (EVENTS_RAW,)
+    """The topics of raw events that are not drained."""
 
     def records(self, *topics: str) -> int:
         """Return how many records these topics have been given."""
@@ -53,8 +65,9 @@ class Sample:
         if not committed:
             return None
         lag = 0
+        read = self.raw if group == WORKER_GROUP else (EXPOSURES, CUSTOM_EVENTS)
         for partition, end in self.ends.items():
-            if partition.topic in GROUPS[group]:
+            if partition.topic in read:
                 lag += max(0, end - committed.get(partition, self.begins.get(partition, 0)))
         return lag
 
@@ -112,11 +125,12 @@ class LogWatch:
                 await consumer.start()
             while True:
                 async with asyncio.timeout(_ANSWER_S):
-                    partitions = await _partitions(admin)
+                    raw = await self._raw(admin)
+                    partitions = await _partitions(admin, raw)
                 known_at = time.monotonic()
                 while time.monotonic() - known_at < _METADATA_S and partitions:
                     async with asyncio.timeout(_ANSWER_S):
-                        self._keep(await _sample(admin, consumer, partitions))
+                        self._keep(await _sample(admin, consumer, partitions, raw))
                     await asyncio.sleep(EVERY_S)
                 if not partitions:
                     self.trouble = "the topics do not exist yet; `headrace init` makes them"
@@ -124,6 +138,13 @@ class LogWatch:
         finally:
             await consumer.stop()
             await admin.close()
+
+    async def _raw(self, admin: Any) -> tuple[str, ...]:
+        """Return the topics of raw events that are not drained."""
+        [logs] = await admin.describe_topics([LOGS])
+        if logs["error_code"]:
+            return (EVENTS_RAW,)
+        return tuple(record.topic for record in (await read_logs(self._kafka)).to_process)
 
     def _keep(self, sample: Sample) -> None:
         if self.trouble and self.samples:
@@ -136,8 +157,8 @@ class LogWatch:
             self.samples.popleft()
 
 
-async def _partitions(admin: Any) -> list[TopicPartition]:
-    found = await admin.describe_topics(list(_TOPICS))
+async def _partitions(admin: Any, raw: tuple[str, ...]) -> list[TopicPartition]:
+    found = await admin.describe_topics([*raw, *_TOPICS])
     return [
         TopicPartition(topic["topic"], partition["partition"])
         for topic in found
@@ -146,14 +167,20 @@ async def _partitions(admin: Any) -> list[TopicPartition]:
     ]
 
 
-async def _sample(admin: Any, consumer: Any, partitions: list[TopicPartition]) -> Sample:
+async def _sample(admin: Any, consumer: Any, partitions: list[TopicPartition], raw: tuple[str, ...]) -> Sample:
     ends = await consumer.end_offsets(partitions)
     begins = await consumer.beginning_offsets(partitions)
-    committed = {}
-    for group in GROUPS:
-        try:
-            offsets = await admin.list_consumer_group_offsets(group)
-        except GroupCoordinatorNotAvailableError:
-            offsets = {}  # a new cluster: it makes the topic of the offsets when it is first asked for one
-        committed[group] = {partition: meta.offset for partition, meta in offsets.items() if meta.offset >= 0}
-    return Sample(time.monotonic(), ends, begins, committed)
+    worked = [await _committed(admin, worker_group(topic)) for topic in raw]
+    committed = {
+        WORKER_GROUP: {tp: at for offsets in worked for tp, at in offsets.items()},
+        LANDER_GROUP: await _committed(admin, LANDER_GROUP),
+    }
+    return Sample(time.monotonic(), ends, begins, committed, raw)
+
+
+async def _committed(admin: Any, group: str) -> Offsets:
+    try:
+        offsets = await admin.list_consumer_group_offsets(group)
+    except GroupCoordinatorNotAvailableError:
+        offsets = {}  # a new cluster: it makes the topic of the offsets when it is first asked for one
+    return {partition: meta.offset for partition, meta in offsets.items() if meta.offset >= 0}

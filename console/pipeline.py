@@ -70,7 +70,7 @@ def _log(watch: LogWatch) -> dict[str, Any]:
         "lag": {
             "worker": {
                 "records": sample.lag(WORKER_GROUP) if sample else None,
-                "of": EVENTS_RAW,
+                "of": ", ".join(sample.raw) if sample else EVENTS_RAW,
                 "group": WORKER_GROUP,
             },
             "lander": {

@@ -16,6 +16,13 @@ class LogUnavailableError(Exception):
     """The log cannot be written to at the moment."""
 
 
+class Lane(NamedTuple):
+    """What keeps its order: one partition of one topic."""
+
+    topic: str
+    partition: int
+
+
 class Record(NamedTuple):
     """The value of one record of `events.raw`, how many events are in it, and when it was spilled.
 
@@ -35,10 +42,14 @@ class DurableLog(Protocol):
         """Why nothing can be taken, "" when it can."""
 
     @property
-    def partitions(self) -> int:
-        """How many partitions `events.raw` has, as far as it was ever known; 0 before."""
+    def topic(self) -> str:
+        """The topic that events are appended to now; what was cut for another goes there, as long as it is taken."""
 
-    async def append(self, partition: int, records: Sequence[Record]) -> Durability:
+    @property
+    def partitions(self) -> int:
+        """How many partitions it has, as far as it was ever known; 0 before."""
+
+    async def append(self, lane: Lane, records: Sequence[Record]) -> Durability:
         """Append chunks to a partition, in order. Raises LogUnavailableError."""
 
     async def append_dead_letter(self, partition: int, value: bytes) -> Durability:

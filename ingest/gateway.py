@@ -89,7 +89,8 @@ class Gateway:
         if problem := self._events.problem:
             waiting["log"] = problem
         elif stalled := self._linger.stalled:
-            waiting["log"] = f"partitions {sorted(stalled)} do not acknowledge; is the broker up?"
+            numbers = sorted(lane.partition for lane in stalled)
+            waiting["log"] = f"partitions {numbers} do not acknowledge; is the broker up?"
         # A spill that cannot be used is no reason to send nothing here while Kafka takes everything.
         if self._spill is not None and (waiting or self._spill.holds_any):
             why = self._spill.spill_problem

@@ -9,7 +9,8 @@ from typing import Final, NamedTuple, TypeVar
 
 import structlog
 
-from ingest.outbox import Lane, LaneContents, Outbox, Row
+from ingest.durability import Lane
+from ingest.outbox import LaneContents, Outbox, Row
 from schemas.metrics import GatewayMetrics
 
 log = structlog.get_logger()

@@ -14,9 +14,10 @@ from typing import Final
 import structlog
 
 from ingest.chunks import Part
-from ingest.durability import Durability, Record
+from ingest.durability import Durability, Lane, Record
 from schemas.crash_points import CrashPoint, reach
 from schemas.limits import ANSWER_DEADLINE_S, CHUNK_BYTES, CHUNK_EVENTS
+from schemas.topics import EVENTS_RAW
 
 log = structlog.get_logger()
 
@@ -54,16 +55,16 @@ class Ticket:
 
 
 Waiting = tuple[Part, Ticket]
-Append = Callable[[int, Sequence[Record]], Awaitable[Durability]]
+Append = Callable[[Lane, Sequence[Record]], Awaitable[Durability]]
 
 
 class _Queue:
     """What waits for one partition."""
 
-    __slots__ = ("partition", "sent_at_s", "waiting")
+    __slots__ = ("lane", "sent_at_s", "waiting")
 
-    def __init__(self, partition: int) -> None:
-        self.partition = partition
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
         self.waiting: list[Waiting] = []
         self.sent_at_s = 0.0  # 0: nothing is on its way
 
@@ -80,25 +81,25 @@ class Linger:
         self._linger_s = linger_ms / 1000
         self._answer_deadline_s = answer_deadline_s
         self._loop: asyncio.AbstractEventLoop
-        self._queues: dict[int, _Queue] = {}
+        self._queues: dict[Lane, _Queue] = {}
         self._tickets: deque[Ticket] = deque()
         self._deliveries: set[asyncio.Task[None]] = set()
         self._flush_handle: asyncio.Handle | None = None
         self._sweep_handle: asyncio.Handle | None = None
         self._last_busy_s = 0.0  # when records were last sent, or acknowledged
-        self._stalled: frozenset[int] = frozenset()
+        self._stalled: frozenset[Lane] = frozenset()
 
     def start(self) -> None:
         """Work on the running loop; nothing may be put before."""
         self._loop = asyncio.get_running_loop()
 
     @property
-    def stalled(self) -> frozenset[int]:
+    def stalled(self) -> frozenset[Lane]:
         """Partitions whose last record has waited for its acknowledgement longer than a client does."""
         return self._stalled
 
-    def put(self, parts: Iterable[Part], besides: int = 0) -> Ticket:
-        """Queue the parts of one request and return its ticket.
+    def put(self, parts: Iterable[Part], besides: int = 0, topic: str = EVENTS_RAW) -> Ticket:
+        """Queue the parts of one request, which were cut for `topic`, and return its ticket.
 
         `besides` acknowledgements will come from elsewhere (dead letters). Unless all have come when
         the answer is due, the ticket fails.
@@ -107,9 +108,10 @@ class Linger:
         ticket = Ticket(self._loop.create_future(), besides, now_s + self._answer_deadline_s - _SWEEP_S)
         for part in parts:
             ticket.pending += 1
-            queue = self._queues.get(part.partition)
+            lane = Lane(topic, part.partition)
+            queue = self._queues.get(lane)
             if queue is None:
-                queue = self._queues[part.partition] = _Queue(part.partition)
+                queue = self._queues[lane] = _Queue(lane)
             queue.waiting.append((part, ticket))
         if ticket.pending == 0:
             ticket.settled.set_result(True)
@@ -172,9 +174,9 @@ class Linger:
             durability = Durability.KAFKA
             if taken:
                 reach(CrashPoint.GATEWAY_BEFORE_APPEND)
-                durability = await self._append(queue.partition, records_of([part for part, _ in taken]))
+                durability = await self._append(queue.lane, records_of([part for part, _ in taken]))
         except Exception:
-            log.exception("append_failed", partition=queue.partition)
+            log.exception("append_failed", topic=queue.lane.topic, partition=queue.lane.partition)
             for _, ticket in taken:
                 ticket.fail()
         else:
@@ -199,11 +201,14 @@ class Linger:
         self._sweep_handle = self._loop.call_later(_SWEEP_S, self._sweep) if more else None
 
     def _note_stalled(self, on_their_way: Sequence[_Queue], late_s: float) -> None:
-        stalled = frozenset(queue.partition for queue in on_their_way if queue.sent_at_s < late_s)
+        stalled = frozenset(queue.lane for queue in on_their_way if queue.sent_at_s < late_s)
         if stalled != self._stalled:
             self._stalled = stalled
             if stalled:
-                log.warning("log_does_not_acknowledge", partitions=sorted(stalled))
+                log.warning(
+                    "log_does_not_acknowledge",
+                    partitions=[f"{lane.topic}/{lane.partition}" for lane in sorted(stalled)],
+                )
             else:
                 log.info("log_acknowledges_again")
 

@@ -10,7 +10,7 @@ from ingest.auth import KeyDirectory, KnownKey, authenticate, charge, may_write
 from ingest.body import decode
 from ingest.chunks import RequestHead, parts_of
 from ingest.dead_letters import dead_letters_of
-from ingest.durability import Durability, DurableLog, LogUnavailableError
+from ingest.durability import Durability, DurableLog, Lane, LogUnavailableError
 from ingest.in_flight import InFlight
 from ingest.linger import Linger, Ticket
 from ingest.receive import Request, body_of, number_of
@@ -161,10 +161,10 @@ class LogEvents:
         if problem := self._events.problem:
             raise Refusal(Reason.LOG_UNAVAILABLE, problem)
         head = head_of(known, request, _now_ms())
-        partitions = self._events.partitions
+        topic, partitions = self._events.topic, self._events.partitions
         parts = parts_of(head, found, partitions, key_of(request), len(body))
         stalled = self._linger.stalled
-        if stalled and any(part.partition in stalled for part in parts):
+        if stalled and any(Lane(topic, part.partition) in stalled for part in parts):
             raise Refusal(Reason.LOG_UNAVAILABLE, "the log does not acknowledge; try again")
         self.in_flight.take(len(body))
         try:
@@ -172,7 +172,7 @@ class LogEvents:
         except Refusal:
             self.in_flight.give_back(len(body))
             raise
-        ticket = self._linger.put(parts, len(found.refused))
+        ticket = self._linger.put(parts, len(found.refused), topic)
         if found.refused:
             for letter in dead_letters_of(head, found, known.record):
                 self._write_letter(letter, partition_of(letter.partition_key, partitions), ticket)

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final, NamedTuple
 
+from ingest.durability import Lane
+
 _FILE: Final = "outbox.sqlite3"
 _LOCK_FILE: Final = "outbox.lock"
 _FORMAT: Final = 1
@@ -36,13 +38,6 @@ CREATE INDEX IF NOT EXISTS waiting_by_lane ON waiting (topic, partition, id);
 
 class OutboxUnusableError(Exception):
     """The folder cannot serve as this gateway's outbox; the message says what to do about it."""
-
-
-class Lane(NamedTuple):
-    """What keeps its order: one partition of one topic."""
-
-    topic: str
-    partition: int
 
 
 class Row(NamedTuple):

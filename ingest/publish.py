@@ -16,17 +16,19 @@ from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch
 
-from ingest.durability import Durability, LogUnavailableError, Record
+from ingest.durability import Durability, Lane, LogUnavailableError, Record
 from schemas import chunk
 from schemas.kafka import PRODUCER, KafkaConnection
 from schemas.limits import KIB
+from schemas.logs import LogReader, LogRecord, Logs
 from schemas.metrics import GatewayMetrics
-from schemas.topics import DLQ_INGEST, EVENTS_RAW
+from schemas.topics import DLQ_INGEST, EVENTS_RAW, LOGS
 
 log = structlog.get_logger()
 
 _RETRY_S: Final = 0.5
 _STOP_S: Final = 1.0
+_LOGS_S: Final = 10.0
 _REQUEST_TIMEOUT_MS: Final = 10_000
 _BATCH_BYTES: Final = 1_000_000
 
@@ -52,7 +54,7 @@ class _Life:
 
 
 class Publisher:
-    """Appends to `events.raw` and `dlq.ingest`. Returning from an append means: it is in the log."""
+    """Appends to the newest log and `dlq.ingest`. Returning from an append means: it is in the log."""
 
     def __init__(self, connection: KafkaConnection, metrics: GatewayMetrics) -> None:
         self._connection = connection
@@ -60,7 +62,9 @@ class Publisher:
         self._life: _Life | None = None
         self._task: asyncio.Task[None] | None = None
         self._why = "connecting"
-        self._partitions = 0
+        self._logs = LogReader(connection, self._on_logs)
+        self._newest: LogRecord | None = None
+        self._switching: asyncio.Task[None] | None = None
 
     @property
     def problem(self) -> str:
@@ -68,25 +72,33 @@ class Publisher:
         return "" if self._life is not None else self._why
 
     @property
+    def topic(self) -> str:
+        """The topic of the newest log."""
+        return self._newest.topic if self._newest else EVENTS_RAW
+
+    @property
     def partitions(self) -> int:
-        """How many partitions `events.raw` has, as far as it was ever known; 0 before."""
-        return self._partitions
+        """How many partitions it has, as far as it was ever known; 0 before."""
+        return self._newest.partitions if self._newest else 0
 
     async def start(self) -> None:
         """Connect in the background, and again after every failure, until `stop`."""
+        await self._logs.start()
         self._task = asyncio.create_task(self._keep_connected(), name="publisher")
 
     async def stop(self) -> None:
         """Disconnect. What was not acknowledged by now was not answered with success."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        tasks = [task for task in (self._task, self._switching) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._logs.stop()
 
-    async def append(self, partition: int, records: Sequence[Record]) -> Durability:
+    async def append(self, lane: Lane, records: Sequence[Record]) -> Durability:
         """Append chunks to a partition. Raises LogUnavailableError."""
         began_s = time.perf_counter()
         life = self._ready()
-        await self._guard(life, self._append(life, partition, records))
+        await self._guard(life, self._append(life, lane, records))
         self._metrics.append_seconds.observe(time.perf_counter() - began_s)
         self._metrics.chunks.inc(len(records))
         self._metrics.events.inc(sum(record.events for record in records))
@@ -103,15 +115,16 @@ class Publisher:
             raise LogUnavailableError(self._why)
         return self._life
 
-    async def _append(self, life: _Life, partition: int, records: Sequence[Record]) -> None:
+    async def _append(self, life: _Life, lane: Lane, records: Sequence[Record]) -> None:
+        topic, partition = lane
         batch = _first_batch(life.producer, sum(len(record.value) for record in records))
         for record in records:
             headers = list(chunk.headers(record.events, record.spilled_ms))
             if batch.append(key=None, value=record.value, timestamp=None, headers=headers) is None:
-                await life.settle(await life.producer.send_batch(batch, EVENTS_RAW, partition=partition))
+                await life.settle(await life.producer.send_batch(batch, topic, partition=partition))
                 batch = life.producer.create_batch()
                 batch.append(key=None, value=record.value, timestamp=None, headers=headers)
-        await life.settle(await life.producer.send_batch(batch, EVENTS_RAW, partition=partition))
+        await life.settle(await life.producer.send_batch(batch, topic, partition=partition))
 
     async def _append_dead_letter(self, life: _Life, partition: int, value: bytes) -> None:
         await life.settle(await life.producer.send(DLQ_INGEST, value, partition=partition))
@@ -132,6 +145,21 @@ class Publisher:
         if self._life is life:
             self._life, self._why = None, why
 
+    def _on_logs(self, logs: Logs) -> None:
+        """Go over to a newer log as soon as the producer knows it."""
+        if self._life is not None and logs.newest != self._newest:
+            if self._switching is not None:
+                self._switching.cancel()
+            self._switching = asyncio.create_task(self._switch(self._life.producer), name="publisher:switch")
+
+    async def _switch(self, producer: AIOKafkaProducer) -> None:
+        newest = self._logs.logs.newest
+        assert newest is not None
+        await _learn(producer, newest)
+        if self._newest is not None and newest != self._newest:
+            log.info("log_switched", log=newest.log, topic=newest.topic, partitions=newest.partitions)
+        self._newest = newest
+
     async def _keep_connected(self) -> None:
         while True:
             producer = AIOKafkaProducer(
@@ -143,13 +171,17 @@ class Publisher:
             life = None
             try:
                 await producer.start()
-                self._partitions = await _count_partitions(producer)
+                await _check_topics(producer)
+                async with asyncio.timeout(_LOGS_S):
+                    await self._logs.wait()
+                    await self._switch(producer)
                 life = self._life = _Life(producer)
-                log.info("producer_ready", partitions=self._partitions)
+                log.info("producer_ready", topic=self.topic, partitions=self.partitions)
                 await life.over
-            except (KafkaError, OSError, LogUnavailableError) as error:
-                self._why = f"Kafka at {self._connection.bootstrap} cannot be used: {error}"
-                log.warning("log_unavailable", bootstrap=self._connection.bootstrap, error=str(error))
+            except (KafkaError, OSError, TimeoutError, LogUnavailableError) as error:
+                why = str(error) or f"{LOGS} and what it names were not found in {_LOGS_S:g} s"
+                self._why = f"Kafka at {self._connection.bootstrap} cannot be used: {why}"
+                log.warning("log_unavailable", bootstrap=self._connection.bootstrap, error=why)
                 await asyncio.sleep(_RETRY_S)
             finally:
                 if life is not None:
@@ -163,13 +195,28 @@ def _first_batch(producer: AIOKafkaProducer, size_bytes: int) -> BatchBuilder:
     return producer.create_batch()
 
 
-async def _count_partitions(producer: AIOKafkaProducer) -> int:
+async def _check_topics(producer: AIOKafkaProducer) -> None:
     # Asking for a topic by its name would make it, on a broker that makes topics by itself.
     known = await producer.client.fetch_all_metadata()
-    for topic in (EVENTS_RAW, DLQ_INGEST):
+    for topic in (LOGS, DLQ_INGEST):
         if not known.partitions_for_topic(topic):
             raise LogUnavailableError(f"topic {topic} does not exist; `headrace init` creates it")
-    return len(await producer.partitions_for(EVENTS_RAW))
+
+
+async def _learn(producer: AIOKafkaProducer, newest: LogRecord) -> None:
+    """Let a producer know the partitions of a log, and of the dead letters' topic, which grew before it."""
+    client = producer.client
+    topics = (newest.topic, DLQ_INGEST)
+    known = await client.fetch_all_metadata()
+    while min(len(known.partitions_for_topic(topic) or ()) for topic in topics) < newest.partitions:
+        await asyncio.sleep(_RETRY_S)
+        known = await client.fetch_all_metadata()
+    while True:
+        for topic in topics:
+            await client.add_topic(topic)
+        if min(len(client.cluster.partitions_for_topic(topic) or ()) for topic in topics) >= newest.partitions:
+            return
+        await client.force_metadata_update()
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:

@@ -19,13 +19,14 @@ from typing import Any, Final
 
 import structlog
 
-from ingest.durability import Durability, DurableLog, LogUnavailableError, Record
+from ingest.durability import Durability, DurableLog, Lane, LogUnavailableError, Record
 from ingest.group_commit import GroupCommit, OutboxRefusedError
-from ingest.outbox import Lane, LaneContents, Outbox, Row
+from ingest.outbox import LaneContents, Outbox, Row
+from ingest.repartition import repartitioned
 from schemas.crash_points import CrashPoint, reach
 from schemas.limits import ANSWER_DEADLINE_S
 from schemas.metrics import GatewayMetrics
-from schemas.topics import DLQ_INGEST, EVENTS_RAW
+from schemas.topics import DLQ_INGEST
 
 log = structlog.get_logger()
 
@@ -96,8 +97,13 @@ class SpillingLog:
         return bool(self._backlogs)
 
     @property
+    def topic(self) -> str:
+        """The topic that events are appended to now."""
+        return self._kafka.topic
+
+    @property
     def partitions(self) -> int:
-        """How many partitions `events.raw` has, as far as it was ever known."""
+        """How many partitions it has, as far as it was ever known."""
         return self._kafka.partitions
 
     async def start(self) -> None:
@@ -121,16 +127,18 @@ class SpillingLog:
             log.warning("spill_not_drained", chunks=sum(backlog.rows for backlog in self._backlogs.values()))
         await self._commits.stop()
 
-    async def append(self, partition: int, records: Sequence[Record]) -> Durability:
+    async def append(self, lane: Lane, records: Sequence[Record]) -> Durability:
         """Append chunks to a partition of the log, else of the outbox. Raises LogUnavailableError."""
-        lane = Lane(EVENTS_RAW, partition)
         due_s = self._due_s()
         backlog = self._backlogs.get(lane)
-        if backlog is not None and not self._commits.disk_error and not await _is_drained_by(due_s, backlog):
+        is_behind = self._earlier_backlog() is not None
+        if backlog is not None and not is_behind and not self._commits.disk_error:
+            is_behind = not await _is_drained_by(due_s, backlog)
+        if is_behind and not self._commits.disk_error:
             return await self._spill(self._rows(lane, records), LogUnavailableError("earlier chunks wait"))
         if problem := self._kafka.problem:
             return await self._spill(self._rows(lane, records), LogUnavailableError(problem))
-        return await self._send(self._kafka.append(partition, records), due_s, lane, records)
+        return await self._send(self._kafka.append(lane, records), due_s, lane, records)
 
     async def append_dead_letter(self, partition: int, value: bytes) -> Durability:
         """Append to `dlq.ingest`, else to the outbox. Raises LogUnavailableError."""
@@ -171,6 +179,11 @@ class SpillingLog:
             raise LogUnavailableError(f"{why}; {refused}") from why
         return Durability.SPILL
 
+    def _earlier_backlog(self) -> _Backlog | None:
+        """Return what waits of a log before the present one: any of it may go to any partition of this."""
+        current = (self._kafka.topic, DLQ_INGEST)
+        return next((backlog for lane, backlog in self._backlogs.items() if lane.topic not in current), None)
+
     async def _put(self, rows: list[Row]) -> None:
         await self._commits.put(rows)
         reach(CrashPoint.SPILL_AFTER_COMMIT)
@@ -200,6 +213,9 @@ class SpillingLog:
         await asyncio.sleep(0)
         drained = 0
         while backlog.rows:
+            if backlog.lane.topic == self._kafka.topic and self._earlier_backlog() is not None:
+                await asyncio.sleep(_RETRY_S)
+                continue
             try:
                 rows = await self._acknowledged_late(backlog) or await self._append_batch(backlog)
             except (LogUnavailableError, OutboxRefusedError):
@@ -243,11 +259,18 @@ class SpillingLog:
             return []
         backlog.sent_to = rows[-1].id
         reach(CrashPoint.SPILL_BEFORE_APPEND)
-        if topic == EVENTS_RAW:
-            await self._kafka.append(partition, [Record(row.value, row.events, row.spilled_ms) for row in rows])
-        else:
+        if topic == DLQ_INGEST:
             for row in rows:
                 await self._kafka.append_dead_letter(partition, row.value)
+            return rows
+        records = [Record(row.value, row.events, row.spilled_ms) for row in rows]
+        if not self._kafka.partitions:
+            raise LogUnavailableError("it is not known where events are appended")
+        if topic == self._kafka.topic:
+            await self._kafka.append(backlog.lane, records)
+            return rows
+        for number, of_partition in repartitioned(records, self._kafka.partitions).items():
+            await self._kafka.append(Lane(self._kafka.topic, number), of_partition)
         return rows
 
     async def _delete(self, rows: Sequence[Row]) -> None:

@@ -85,7 +85,9 @@ class ArchiveLander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._in_hand = asyncio.Lock()
         self._consumer: Any = None
         self._archive: Archive | None = None
-        self._log = 0
+        self._logs: dict[str, int] = {}
+        """The topics that are archived, each with the number of its log."""
+        self._grown = asyncio.Event()
         self._must_seek = True
         self._held: dict[TopicPartition, _Held] = {}
 
@@ -122,10 +124,18 @@ class ArchiveLander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
                 await asyncio.wait_for(self._stopping.wait(), _RETRY_S)
 
     async def _archive_until_disturbed(self) -> None:
-        current = await self._unless_stopped(LogReader(self._kafka).wait_current())
-        if current is None:
-            return
-        self._log = current
+        logs = LogReader(self._kafka, lambda _: self._grown.set())
+        try:
+            await logs.start()
+            known = await self._unless_stopped(logs.wait())
+            if known is not None:
+                self._grown.clear()
+                await self._archive_logs({record.topic: record.log for record in known.line})
+        finally:
+            await logs.stop()
+
+    async def _archive_logs(self, logs: dict[str, int]) -> None:
+        """Archive topics of raw events, each of its log, until another log begins."""
         self._archive = await asyncio.to_thread(Archive, self._location)
         self._must_seek = True
         self._consumer = AIOKafkaConsumer(
@@ -140,9 +150,12 @@ class ArchiveLander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             rebalance_timeout_ms=_REBALANCE_TIMEOUT_MS,
         )
         try:
-            self._consumer.subscribe([EVENTS_RAW], listener=self)
             await self._consumer.start()
-            while not self._stopping.is_set():
+            # One that is drained may be deleted, and asking for it would make it anew.
+            there = await self._consumer._client.fetch_all_metadata()
+            self._logs = {topic: number for topic, number in logs.items() if there.partitions_for_topic(topic)}
+            self._consumer.subscribe(list(self._logs), listener=self)
+            while not self._stopping.is_set() and not self._grown.is_set():
                 await self._archive_some()
         finally:
             with contextlib.suppress(KafkaError, OSError):
@@ -179,12 +192,14 @@ class ArchiveLander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         """Go on behind what the archive has. Raises RecordsLostError."""
         assert self._archive is not None
         assignment = self._consumer.assignment()
-        ends = archived_ends(await asyncio.to_thread(self._archive.files), self._log)
+        files = list(await asyncio.to_thread(self._archive.files))
         begins = await self._consumer.beginning_offsets(list(assignment))
         log_ends = await self._consumer.end_offsets(list(assignment))
         self._held = {}
         for tp in assignment:
-            await asyncio.to_thread(self._archive.tidy, Place(self._log, tp.partition))
+            number = self._logs[tp.topic]
+            ends = archived_ends(files, number)
+            await asyncio.to_thread(self._archive.tidy, Place(number, tp.partition))
             committed = await self._consumer.committed(tp)
             bounds = Bounds(begins[tp], log_ends[tp])
             first = first_to_archive(tp.partition, ends.get(tp.partition), committed, bounds)
@@ -226,7 +241,8 @@ class ArchiveLander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         """Make the file of what is held of a partition, and commit it."""
         assert self._archive is not None
         held = self._held[tp]
-        size_bytes = await asyncio.to_thread(self._archive.write, Place(self._log, tp.partition), held.records)
+        place = Place(self._logs[tp.topic], tp.partition)
+        size_bytes = await asyncio.to_thread(self._archive.write, place, held.records)
         self._metrics.files.inc()
         self._metrics.records.inc(len(held.records))
         self._metrics.written.inc(size_bytes)

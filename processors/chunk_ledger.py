@@ -4,6 +4,7 @@ Pure, and made of the record and the claims alone: a record that is read again s
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from processors.claims import ClaimsIndex
 from schemas import chunk, ledger
@@ -12,6 +13,8 @@ from schemas.ids import EVENT_ID_BYTES
 from schemas.ledger import Copies, Dead
 from schemas.origin import Origin
 from schemas.reasons import Reason
+
+NOTHING: Final[Mapping[int, Origin]] = {}
 
 
 def outcomes(
@@ -22,12 +25,14 @@ def outcomes(
     claimed: Sequence[bytes],
     dead: Sequence[DeadLetter],
     index: ClaimsIndex,
+    earlier: Mapping[int, Origin] = NOTHING,
 ) -> bytes:
     """Return the ledger's record of a chunk whose events were judged."""
     return ledger.encode(
         ledger.runs_of(parts),
         _copies(offset, ids, copies, claimed, index) if copies else (),
         ledger.dead_of(_dead(dead)) if dead else (),
+        ledger.earlier_of(earlier) if earlier else (),
     )
 
 
@@ -39,12 +44,14 @@ def outcomes_of_replay(
     claimed: Sequence[bytes],
     dead: Sequence[tuple[int, str]],
     index: ClaimsIndex,
+    earlier: Mapping[int, Origin] = NOTHING,
 ) -> bytes:
     """Return the ledger's record of a replayed chunk, which accepts nothing; `dead` by place and reason."""
     return ledger.encode_replay(
         firsts,
         _copies(offset, ids, copies, claimed, index) if copies else (),
         ledger.dead_of(dead),
+        ledger.earlier_of(earlier) if earlier else (),
     )
 
 

@@ -15,13 +15,15 @@ from array import array
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
-from processors.id_table import NOBODY, IdTable, Place
+import numpy as np
+
+from processors.id_table import NOBODY, IdTable, Places
 from schemas.ids import EVENT_ID_BYTES
 from schemas.origin import PACKED_BYTES, Origin
 
-_KEY: Final = struct.Struct(">IQ")
+_KEY: Final = struct.Struct(">BIQ")
 _HEAD: Final = struct.Struct(">BQII")
 _VERSION: Final = 1
 _OF_REPLAY: Final = 2
@@ -53,9 +55,21 @@ class Entry(NamedTuple):
     firsts: bytes = b""
 
 
-def entry_key(partition: int, offset: int) -> bytes:
+Place = tuple[int, int]
+"""A log, and a partition of it."""
+
+
+def entry_key(log: int, partition: int, offset: int) -> bytes:
     """Return the changelog key of a record's entry."""
-    return _KEY.pack(partition, offset)
+    return _KEY.pack(log, partition, offset)
+
+
+def place_of(key: bytes) -> Place:
+    """Return the log and the partition of an entry's record. Raises CorruptClaimsError."""
+    if len(key) != _KEY.size:
+        raise CorruptClaimsError(f"claims entry {key.hex()} names no record")
+    log, partition, _ = _KEY.unpack(key)
+    return log, partition
 
 
 def encode_entry(append_ms: int, ids: Sequence[bytes], firsts: Sequence[bytes] = ()) -> bytes:
@@ -71,18 +85,31 @@ def decode_entry(key: bytes, value: bytes) -> Entry:
     """Read an entry back. Raises CorruptClaimsError when count, checksum or version are wrong."""
     if len(key) != _KEY.size or len(value) < _HEAD.size:
         raise CorruptClaimsError(f"claims entry {key.hex()} is truncated")
-    partition, offset = _KEY.unpack(key)
+    log, partition, offset = _KEY.unpack(key)
     version, append_ms, count, checksum = _HEAD.unpack_from(value)
     packed = value[_HEAD.size :]
     if version not in (_VERSION, _OF_REPLAY):
         raise CorruptClaimsError(
-            f"claims entry {partition}/{offset} has version {version}, this worker knows {_VERSION} and {_OF_REPLAY}"
+            f"claims entry {log}/{partition}/{offset} has version {version}, "
+            f"this worker knows {_VERSION} and {_OF_REPLAY}"
         )
     size = EVENT_ID_BYTES if version == _VERSION else EVENT_ID_BYTES + PACKED_BYTES
     if len(packed) != count * size or zlib.crc32(packed) != checksum:
-        raise CorruptClaimsError(f"claims entry {partition}/{offset} does not match its count and checksum")
+        raise CorruptClaimsError(f"claims entry {log}/{partition}/{offset} does not match its count and checksum")
     end = count * EVENT_ID_BYTES
     return Entry(offset, append_ms, packed[:end], packed[end:])
+
+
+class Past(Protocol):
+    """The owners of ids in earlier logs."""
+
+    newest_ms: int
+
+    def copies(self, append_ms: int, ids: Sequence[bytes]) -> dict[int, Origin]:
+        """Return {place: the owner's first origin} of the ids that a record of an earlier log owns."""
+
+    def copies_of_replayed(self, append_ms: int, ids: Sequence[bytes], firsts: Sequence[bytes]) -> dict[int, Origin]:
+        """Do as `copies` for the events of a replay: what comes under the owner's origin is none."""
 
 
 class ClaimsIndex:
@@ -104,7 +131,7 @@ class ClaimsIndex:
         self._ids: list[bytes] = []
         self._offsets = array("q")
         self._appends_ms = array("q")
-        self._unowned: tuple[Sequence[bytes], list[Place]] | None = None
+        self._unowned: tuple[Sequence[bytes], Places] | None = None
         """Ids of which `copies` has just seen that nobody owns them, and their places."""
         self._late: dict[int, int] = {}
         """Numbers of records that came behind a later one, by offset: their places hold a neighbour's offset."""
@@ -114,6 +141,9 @@ class ClaimsIndex:
         self._firsts: dict[bytes, bytes] = {}
         """Of ids that a replay's record owns: the origin that it names."""
 
+        self.past: Past | None = None
+        """Claims of logs before this one, as long as any of them hold."""
+
     def __len__(self) -> int:
         return len(self._table)
 
@@ -122,9 +152,20 @@ class ClaimsIndex:
         """Build the index from entries in any order; they are applied in record order."""
         in_order = sorted(entries)
         index = cls(window_ms, unsettled)
-        index._table = IdTable(index._claims, sum(len(entry.ids) for entry in in_order) // EVENT_ID_BYTES)
-        for entry in in_order:
-            index._claim(entry, _split(entry.ids))
+        if not in_order:
+            return index
+        owners = [index._append(entry) for entry in in_order]
+        packed = b"".join([entry.ids for entry in in_order])
+        numbers = np.repeat(owners, [len(entry.ids) // EVENT_ID_BYTES for entry in in_order])
+        again = _met_again(packed)
+        ids = np.frombuffer(packed, f"V{EVENT_ID_BYTES}")
+        index._table.fill(ids[~again].tobytes(), numbers[~again])
+        for event_id, number in zip(ids[again].tolist(), numbers[again].tolist(), strict=True):
+            index._own([event_id], number, index._appends_ms[number])
+        for number, entry in enumerate(in_order):
+            if entry.firsts:
+                index._replays[number] = entry.firsts
+                index._name_firsts(entry, number, _split(entry.ids))
         return index
 
     def copies(self, offset: int, append_ms: int, ids: Sequence[bytes]) -> dict[int, int]:
@@ -191,10 +232,7 @@ class ClaimsIndex:
         Nor may a record meet them that is read again: after a pause of hours the one before this may
         be as old as that, and not committed yet.
         """
-        newest = self._newest_ms
-        if len(newest) != newest.maxlen:
-            return []
-        horizon = min(append_ms, newest[0]) - self._window_ms - TOMBSTONE_MARGIN_MS
+        horizon = self.horizon(append_ms)
         gone = []
         while (place := self._first - self._base) < len(self._ids) and self._appends_ms[place] < horizon:
             gone.append(self._forget_first(place))
@@ -202,6 +240,17 @@ class ClaimsIndex:
             del self._ids[:place], self._offsets[:place], self._appends_ms[:place]
             self._base = self._first
         return gone
+
+    def horizon(self, append_ms: int) -> int:
+        """Return since when entries may still be met, by ms of their append; 0 as long as that is not known."""
+        newest = self._newest_ms
+        if len(newest) != newest.maxlen:
+            return 0
+        return max(0, min(append_ms, newest[0]) - self._window_ms - TOMBSTONE_MARGIN_MS)
+
+    def first_of_replay(self, offset: int, event_id: bytes) -> bytes | None:
+        """Return the origin under which a replay's record at `offset` owns an id, None where it is no replay."""
+        return self._firsts[event_id] if self._number(offset) in self._replays else None
 
     def _forget_first(self, place: int) -> int:
         number = self._first
@@ -267,7 +316,7 @@ class ClaimsIndex:
             elif owner != number and not self._holds(owner, append_ms):
                 table.replace(event_id, number)
 
-    def _places_of_new(self, ids: Sequence[bytes]) -> list[Place] | None:
+    def _places_of_new(self, ids: Sequence[bytes]) -> Places | None:
         """Return where the ids would stand, None unless each is there once and surely nobody owns any."""
         places = self._table.places_of_unowned(ids)
         return places if places is not None and len(set(ids)) == len(ids) else None
@@ -293,3 +342,14 @@ class ClaimsIndex:
 
 def _split(packed: bytes) -> list[bytes]:
     return [packed[i : i + EVENT_ID_BYTES] for i in range(0, len(packed), EVENT_ID_BYTES)]
+
+
+def _met_again(packed: bytes) -> Any:
+    """Return for each id whether another may be the same: eight of its bytes tell."""
+    halves = np.frombuffer(packed, np.uint64)[::2]
+    order = np.argsort(halves, kind="stable")
+    in_order = halves[order]
+    same = in_order[1:] == in_order[:-1]
+    found = np.zeros(len(halves), np.bool_)
+    found[order[1:][same]] = found[order[:-1][same]] = True
+    return found

@@ -5,11 +5,11 @@ of a worker. Read by a consumer of our own: a Faust table took 100 µs a record 
 """
 
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from processors.claims import Entry, decode_entry
+from processors.claims import Entry, Place, decode_entry, place_of
 from schemas.crash_points import CrashPoint, reach
 from schemas.kafka import KafkaConnection
 from schemas.limits import MIB
@@ -23,14 +23,14 @@ OnProgress = Callable[[int, int], None]
 
 async def read_claims(
     connection: KafkaConnection, partitions: Iterable[int], on_progress: OnProgress
-) -> dict[int, list[Entry]]:
-    """Return the live entries of each partition, up to what was there when reading began.
+) -> dict[Place, list[Entry]]:
+    """Return the live entries of every log that stand in these partitions, up to what was there when reading began.
 
     `on_progress(read, total)` is told the offsets passed. Raises KafkaError when the broker goes
     away, CorruptClaimsError when an entry is not what a worker wrote.
     """
     wanted = [TopicPartition(CLAIMS_CHANGELOG, number) for number in partitions]
-    live: dict[TopicPartition, dict[bytes, Entry]] = {tp: {} for tp in wanted}
+    live: dict[Place, dict[bytes, Entry]] = {}
     if not wanted:
         return {}
     consumer = AIOKafkaConsumer(
@@ -49,8 +49,8 @@ async def read_claims(
         behind = {tp for tp in wanted if ends[tp] > beginnings[tp]}
         while behind:
             batches = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
-            for tp, records in batches.items():
-                _apply(live[tp], records)
+            for records in batches.values():
+                _apply(live, records)
             read = 0
             for tp in wanted:
                 position = await consumer.position(tp)
@@ -61,12 +61,13 @@ async def read_claims(
     finally:
         await consumer.stop()
     reach(CrashPoint.WORKER_IN_RECOVERY)
-    return {tp.partition: list(entries.values()) for tp, entries in live.items()}
+    return {place: list(entries.values()) for place, entries in live.items()}
 
 
-def _apply(entries: dict[bytes, Entry], records: Iterable[object]) -> None:
+def _apply(live: dict[Place, dict[bytes, Entry]], records: Iterable[Any]) -> None:
     for record in records:
-        key, value = record.key, record.value  # type: ignore[attr-defined]
+        key, value = record.key, record.value
+        entries = live.setdefault(place_of(key), {})
         if value is None:
             entries.pop(key, None)
         else:

@@ -18,10 +18,12 @@ _POLL_CHUNKS: Final = 200
 """Taken from a fetch at once: what is fetched is compressed, and a chunk has 512 KiB or more."""
 
 
-def new_app(config: WorkerConfig, pending_chunks: int, fail: Callable[[BaseException], object]) -> faust.App:
-    """Return an app that is not started and has no agent yet; `fail` ends the process, from any thread."""
+def new_app(
+    config: WorkerConfig, pending_chunks: int, fail: Callable[[BaseException], object], group: str = WORKER_APP_ID
+) -> faust.App:
+    """Return an app of a group that is not started and has no agent; `fail` ends the process, from any thread."""
     app = NoFoldersApp(
-        WORKER_APP_ID,
+        group,
         broker=f"kafka://{config.kafka.bootstrap.replace(',', ';')}",
         broker_credentials=_credentials(config.kafka),
         store="memory://",

@@ -32,7 +32,7 @@ from processors.landing.store_thread import StoreThread
 from processors.landing.tables import BY_TOPIC, LANDINGS
 from schemas import migrations, topics
 from schemas.crash_points import CrashPoint, reach
-from schemas.kafka import PRODUCER, KafkaConnection
+from schemas.kafka import METADATA_MAX_AGE_MS, PRODUCER, KafkaConnection
 from schemas.limits import MIB
 from schemas.metrics import LanderMetrics
 from schemas.reasons import Reason
@@ -189,6 +189,7 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             heartbeat_interval_ms=self._config.session_timeout_ms // 3,
             rebalance_timeout_ms=_REBALANCE_TIMEOUT_MS,
             max_poll_interval_ms=_POLL_INTERVAL_MS,
+            metadata_max_age_ms=METADATA_MAX_AGE_MS,
         )
         self._producer = AIOKafkaProducer(**settings, **PRODUCER)
         try:

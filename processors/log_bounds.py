@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.kafka import KafkaConnection
-from schemas.topics import WORKER_APP_ID
+from schemas.topics import worker_group
 
 _REQUEST_TIMEOUT_MS: Final = 10_000
 
@@ -76,7 +76,7 @@ def first_to_process(topic: str, number: int, committed: int | None, bounds: Bou
     if committed < bounds.begin:
         raise RecordsLostError(
             f"records {committed} to {bounds.begin - 1} of {topic}/{number} were deleted before they were processed: "
-            f"retention overtook the worker. To accept the loss, set the offset of the group {WORKER_APP_ID} to "
+            f"retention overtook the worker. To accept the loss, set the offset of the group {worker_group(topic)} to "
             f"{bounds.begin} with kafka-consumer-groups.sh and start it again"
         )
     if committed > bounds.end:

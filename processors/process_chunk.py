@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from processors.chunk_ledger import outcome_of_whole, outcomes
+from processors.chunk_ledger import NOTHING, outcome_of_whole, outcomes
 from processors.claims import ClaimsIndex
 from processors.map_event import EventMapper, Rejected, RequestContext
 from processors.process_replay import process_replay
@@ -44,12 +44,16 @@ def process(record: SourceRecord, index: ClaimsIndex, mapper: EventMapper, now_m
         _read_part(part, record, read)
     ids = [item.event_id for item in read]
     copies = index.copies(record.offset, record.append_ms, ids)
-    claimed = [event_id for place, event_id in enumerate(ids) if place not in copies] if copies else ids
-    done = Processed(events=len(read), duplicates=len(copies), claimed=claimed)
+    earlier = index.past.copies(record.append_ms, ids) if index.past else NOTHING
+    if earlier:
+        copies = {place: owner for place, owner in copies.items() if place not in earlier}
+    gone = copies.keys() | earlier.keys() if earlier else copies
+    claimed = [event_id for place, event_id in enumerate(ids) if place not in gone] if gone else ids
+    done = Processed(events=len(read), duplicates=len(gone), claimed=claimed)
     to_map = mapper.map
     pack = RecordOrigins(record.log, record.partition, record.offset).pack
     for position, item in enumerate(read):
-        if position in copies:
+        if position in gone:
             continue
         try:
             if item.event is None:
@@ -59,7 +63,7 @@ def process(record: SourceRecord, index: ClaimsIndex, mapper: EventMapper, now_m
             rejected = error if isinstance(error, Rejected) else Rejected(Reason.UNEXPECTED_ERROR, repr(error))
             origin = Origin(record.log, record.partition, record.offset, position)
             done.dead.append(dead_letter_of(item, origin, record, rejected, now_ms))
-    done.ledger = outcomes(record.offset, parts, ids, copies, claimed, done.dead, index)
+    done.ledger = outcomes(record.offset, parts, ids, copies, claimed, done.dead, index, earlier)
     return done
 
 

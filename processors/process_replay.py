@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from processors.chunk_ledger import outcomes_of_replay
+from processors.chunk_ledger import NOTHING, outcomes_of_replay
 from processors.claims import ClaimsIndex
 from processors.map_event import EventMapper, Rejected, RequestContext
 from processors.processed import Processed, Read, SourceRecord, dead_letter_of, emit
@@ -44,10 +44,12 @@ def process_replay(
     firsts = [again.first for again in events]
     coordinate = (record.log, record.partition, record.offset)
     copies = index.copies_of_replayed(coordinate, record.append_ms, ids, firsts)
-    mine = [place for place in range(len(events)) if place not in copies]
+    earlier = index.past.copies_of_replayed(record.append_ms, ids, firsts) if index.past else NOTHING
+    copies = {place: owner for place, owner in copies.items() if place not in earlier}
+    mine = [place for place in range(len(events)) if place not in copies and place not in earlier]
     done = Processed(
         events=len(events),
-        duplicates=len(copies),
+        duplicates=len(copies) + len(earlier),
         claimed=[ids[place] for place in mine],
         firsts=[firsts[place] for place in mine],
     )
@@ -68,7 +70,7 @@ def process_replay(
             letter = replace(letter, attempt=attempt, first_failed_at=again.failed_at, replay=replay)
             done.dead.append(letter)
             dead.append((place, rejected.reason.value))
-    done.ledger = outcomes_of_replay(record.offset, ids, firsts, copies, done.claimed, dead, index)
+    done.ledger = outcomes_of_replay(record.offset, ids, firsts, copies, done.claimed, dead, index, earlier)
     return done
 
 

@@ -17,10 +17,10 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from processors.landing.store_thread import StoreThread
-from schemas.kafka import KafkaConnection
+from schemas.kafka import METADATA_MAX_AGE_MS, KafkaConnection
 from schemas.large_records import large_records
 from schemas.limits import MIB
-from schemas.logs import LogReader
+from schemas.logs import read_logs
 from schemas.metrics import LandedMetrics
 from schemas.store import StoreAddress
 
@@ -96,7 +96,7 @@ class TopicLander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
                 await asyncio.wait_for(self._stopping.wait(), _RETRY_S)
 
     async def _land_until_disturbed(self) -> None:
-        reader = asyncio.ensure_future(LogReader(self._kafka).wait_current())
+        reader = asyncio.ensure_future(read_logs(self._kafka))
         stopping = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait([reader, stopping], return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -104,7 +104,7 @@ class TopicLander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
             return
-        self._log = reader.result()
+        self._log = reader.result().incarnation
         self._consumer = AIOKafkaConsumer(
             **self._kafka.client_settings(),
             group_id=self._landing.group,
@@ -113,6 +113,7 @@ class TopicLander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             max_partition_fetch_bytes=_FETCH_BYTES,
             session_timeout_ms=_SESSION_MS,
             heartbeat_interval_ms=_SESSION_MS // 3,
+            metadata_max_age_ms=METADATA_MAX_AGE_MS,
         )
         try:
             self._consumer.subscribe(list(self._landing.topics), listener=self)

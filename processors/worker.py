@@ -10,6 +10,7 @@ import contextlib
 import gc
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 import faust
@@ -26,13 +27,15 @@ from processors.faust_measures import NO_GENERATION, Guard, Recovery
 from processors.known import Known
 from processors.log_bounds import LogBounds
 from processors.map_event import EventMapper
+from processors.past_claims import PastClaims, StaleEntries, partitions_before
 from processors.process_chunk import process
 from processors.processed import Processed, SourceRecord
 from processors.publish import Flight, Headers, Publisher
 from processors.self_test import run_self_test
+from processors.source import LogDrainedError, Source
 from processors.watchdog import StalledError, Watchdog
 from schemas import avro, chunk, identity_links, ledger, topics
-from schemas.logs import LogReader
+from schemas.logs import LogRecord
 from schemas.metrics import WorkerMetrics
 from schemas.origin import HEADER as ORIGIN
 from schemas.origin import Origin
@@ -76,16 +79,18 @@ class Worker:
         self._watching: list[asyncio.Task[None]] = []
         self._known = Known(config.kafka, config.identity_links)
         self._mapper = EventMapper(self._known.configs, config.enriching, self._known.identities)
-        self._logs = LogReader(config.kafka)
         self._publisher = Publisher(config.kafka, self._on_delivered, self._fail)
         self._bounds = LogBounds(config.kafka)
+        self._logs = Source(config.kafka, self._bounds, partial(self._publisher.send_one, topics.LOGS, 0))
+        self._source = LogRecord(0, topics.EVENTS_RAW, "", 0, 0)
+        """The log that is processed; this one until it is chosen."""
+        self._stale: dict[int, StaleEntries] = {}
         self._indexes: dict[int, ClaimsIndex] = {}
         self._bursts: dict[int, BurstGuard] = {}
         self._counted: dict[int, int] = {}
         """Up to which offset the burst guard of a partition has counted."""
         self._halted: dict[int, str] = {}
         """Partitions that the burst guard stopped, and why; nothing of them goes on in this process."""
-        self._log = 0
         self._flight: Flight | None = None
         self._pending = 0
         self._acknowledged: dict[int, int] = {}
@@ -122,6 +127,7 @@ class Worker:
         if self._app is not None and self._app.started:
             await self._drain()
             await self._app.stop()
+        await self._logs.stop()
         await self._bounds.stop()
         await self._publisher.stop()
         await self._known.stop()
@@ -135,7 +141,9 @@ class Worker:
             self._waiting_for = {"kafka": f"no answer yet from {self._config.kafka.bootstrap}"}
             await self._until_reachable(self._publisher.start)
             self._waiting_for = {"log": "events.raw has no log number yet; `headrace init` gives it one"}
-            self._log = await self._logs.wait_current()
+            await self._logs.start()
+            self._source = await self._logs.choose()
+            log.info("log_chosen", log=self._source.log, topic=self._source.topic)
             self._waiting_for = {"config": "reading the config specs and the identity links"}
             await self._known.start()
             await self._publish_schemas()
@@ -143,7 +151,7 @@ class Worker:
             self._app = self._compose()
             self._watching = [
                 asyncio.create_task(self._guarded(watch(self._app)), name="worker:watch")
-                for watch in (self._watch_crash, self._watch_progress)
+                for watch in (self._watch_crash, self._watch_progress, self._watch_log)
             ]
             await self._app.start()
         except Exception as error:  # noqa: BLE001 - whatever it is, the process cannot work
@@ -178,13 +186,18 @@ class Worker:
         while True:
             await asyncio.sleep(limit_s / LOOKS_A_LIMIT)
             try:
-                bounds = await self._bounds.of(topics.EVENTS_RAW, self._recovery.expected or (0,))
+                bounds = await self._bounds.of(self._source.topic, self._recovery.expected or (0,))
             except (KafkaError, OSError):
                 watchdog.forget()
                 continue
             ends = {number: end for number, (_, end) in bounds.items()}
             if stalled := watchdog.look(time.monotonic(), self._work_to_do(app, ends)):
                 self._fail(StalledError(f"{stalled} has not moved for {limit_s:g} s although Kafka answers"))
+
+    async def _watch_log(self, _app: faust.App) -> None:
+        """End the process when its log is drained: with a new start it is another's."""
+        follower = await self._logs.wait_drained(self._source)
+        self._fail(LogDrainedError(f"log {self._source.log} is drained; a new start goes on with log {follower.log}"))
 
     def _work_to_do(self, app: faust.App, ends: dict[int, int]) -> dict[str, object]:
         """Return what has to move, each with a mark that changes when it does."""
@@ -194,6 +207,7 @@ class Worker:
         if generation == NO_GENERATION or generation != self._recovery.generation:
             return {"joining the group and reading the claims back": (generation, self._claims_read)}
         work: dict[str, object] = {}
+        raw = self._source.topic
         if self._pending:
             work["delivery to Kafka"] = (generation, dict(self._acknowledged), self._pending)
         committed = app.consumer._thread.committed
@@ -201,24 +215,26 @@ class Worker:
             if number in self._halted:
                 continue
             if self._room.is_set() and expected < ends.get(number, 0):
-                work[f"reading of {topics.EVENTS_RAW}/{number}"] = (generation, expected)
+                work[f"reading of {raw}/{number}"] = (generation, expected)
             acknowledged = self._acknowledged.get(number, 0)
-            done = committed.get(TP(topics.EVENTS_RAW, number), 0)
+            done = committed.get(TP(raw, number), 0)
             if done < acknowledged:
-                work[f"commit of {topics.EVENTS_RAW}/{number}"] = (generation, done)
+                work[f"commit of {raw}/{number}"] = (generation, done)
         return work
 
-    def _new_app(self) -> faust.App:
+    def _new_app(self, raw: str = topics.EVENTS_RAW) -> faust.App:
         loop = asyncio.get_running_loop()
-        return new_app(self._config, PENDING_CHUNKS, lambda error: loop.call_soon_threadsafe(self._fail, error))
+        group = topics.worker_group(raw)
+        return new_app(self._config, PENDING_CHUNKS, lambda error: loop.call_soon_threadsafe(self._fail, error), group)
 
     def _compose(self) -> faust.App:
-        app = self._new_app()
-        self._recovery = Recovery(app, topics.EVENTS_RAW, self._rebuild, self._bounds.of)
+        raw = self._source.topic
+        app = self._new_app(raw)
+        self._recovery = Recovery(app, raw, self._rebuild, self._bounds.of)
         app.on_rebalance_complete.connect(self._recovery.on_rebalance_complete, weak=False)
         self._guard = Guard(app, self._recovery)
         as_bytes = faust.Schema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
-        app.agent(app.topic(topics.EVENTS_RAW, schema=as_bytes), name="worker", concurrency=1)(self._work)
+        app.agent(app.topic(raw, schema=as_bytes), name="worker", concurrency=1)(self._work)
         return app
 
     async def _rebuild(self, partitions: set[int]) -> None:
@@ -226,14 +242,22 @@ class Worker:
             # Of the generation before: its records may land, its sources will be read again.
             self._launch(self._flight)
         started = time.monotonic()
-        entries = await read_claims(self._config.kafka, partitions, self._on_claims_read)
+        source, window_ms = self._source, self._config.claims_window_ms
+        before = partitions_before(partitions, source.partitions, self._logs.earlier(source))
+        entries = await read_claims(self._config.kafka, partitions | before, self._on_claims_read)
+        own = {number: entries.pop((source.log, number), []) for number in partitions}
+        earlier = {place: entries[place] for place in entries if place[0] < source.log}
+        del entries
         self._waiting_for = {"claims": "putting them in order"}
         self._ordering = True
         # Ten million take a core for 15 s, and meanwhile the process has to answer.
         self._indexes = {
-            number: await asyncio.to_thread(ClaimsIndex.rebuild, entries.pop(number), self._config.claims_window_ms)
-            for number in sorted(entries)
+            number: await asyncio.to_thread(ClaimsIndex.rebuild, own.pop(number), window_ms) for number in sorted(own)
         }
+        past = await asyncio.to_thread(PastClaims.of, earlier, window_ms)
+        for number, index in self._indexes.items():
+            index.past = past
+            self._stale[number] = StaleEntries({place: earlier[place] for place in earlier if place[1] == number})
         self._ordering = False
         self._metrics.recoveries.inc()
         ids = sum(len(index) for index in self._indexes.values())
@@ -271,7 +295,8 @@ class Worker:
         append_ms = round(message.timestamp * 1000)
         index = self._indexes[partition]
         headers = dict(message.headers or ())
-        record = SourceRecord(self._log, partition, offset, append_ms, headers, message.value or b"")
+        log_number = self._source.log
+        record = SourceRecord(log_number, partition, offset, append_ms, headers, message.value or b"")
         done = process(record, index, self._mapper, time.time_ns() // 1_000_000)
         if self._config.burst_guard and self._is_burst(partition, offset, done, headers):
             return
@@ -279,13 +304,15 @@ class Worker:
         self._emit(flight, partition, done, self._carried(headers, append_ms))
         index.claim(offset, append_ms, done.claimed, done.firsts)
         entry = encode_entry(append_ms, done.claimed, done.firsts)
-        flight.add(CLAIMS_CHANGELOG, partition, entry_key(partition, offset), entry)
-        flight.add(topics.LEDGER, 0, ledger.key_of(self._log, partition, offset), done.ledger)
+        flight.add(CLAIMS_CHANGELOG, partition, entry_key(log_number, partition, offset), entry)
+        flight.add(topics.LEDGER, 0, ledger.key_of(log_number, partition, offset), done.ledger)
         for link in done.links:
             if self._known.identities.learn(link):
                 flight.add(topics.IDENTITY_LINKS, 0, identity_links.key_of(link), identity_links.encode(link))
         for gone in index.expire(append_ms):
-            flight.add(CLAIMS_CHANGELOG, partition, entry_key(partition, gone), None)
+            flight.add(CLAIMS_CHANGELOG, partition, entry_key(log_number, partition, gone), None)
+        if index.past is not None:
+            self._forget_past(flight, partition, index, append_ms)
         flight.sources.append(event)
         self._pending += 1
         if self._pending >= PENDING_CHUNKS:
@@ -293,6 +320,15 @@ class Worker:
         if flight.records >= FLIGHT_RECORDS:
             self._launch(flight)
         self._count(done)
+
+    def _forget_past(self, flight: Flight, partition: int, index: ClaimsIndex, append_ms: int) -> None:
+        """Let go of the claims of earlier logs that nothing can meet any more."""
+        assert index.past is not None
+        horizon_ms, stale = index.horizon(append_ms), self._stale[partition]
+        for key in stale.gone(horizon_ms):
+            flight.add(CLAIMS_CHANGELOG, partition, key, None)
+        if stale.are_gone and index.past.newest_ms < horizon_ms:
+            index.past = None
 
     def _is_burst(self, partition: int, offset: int, done: Processed, headers: dict[str, bytes]) -> bool:
         """Stop the partition before a chunk with which too much of it has failed through us; nothing of it is sent."""
@@ -307,7 +343,7 @@ class Worker:
             return False
         self._halted[partition] = why_stopped(partition, done.dead[-1].message)
         assert self._app is not None
-        self._app.consumer.pause_partitions([TP(topics.EVENTS_RAW, partition)])
+        self._app.consumer.pause_partitions([TP(self._source.topic, partition)])
         log.critical("partition_stopped", partition=partition, why=self._halted[partition])
         return True
 

@@ -37,6 +37,11 @@ class CrashPoint(StrEnum):
     ARCHIVE_BEFORE_RENAME = "archive.before_rename"
     ARCHIVE_AFTER_RENAME = "archive.after_rename"
     ARCHIVE_AFTER_COMMIT = "archive.after_commit"
+    GROW_AFTER_CREATE = "grow.after_create"
+    GROW_AFTER_PUBLIC = "grow.after_public"
+    GROW_AFTER_SWITCH = "grow.after_switch"
+    GROW_AFTER_REFUSAL = "grow.after_refusal"
+    GROW_AFTER_SEAL = "grow.after_seal"
 
 
 class _Armed:

@@ -15,6 +15,9 @@ PRODUCER: Final[dict[str, Any]] = {
 """Settings of every producer of ours: a retry inside the client never appends twice, and what is sent is
 a sixth or less of what was received (docs/decisions/0014-compression.md)."""
 
+METADATA_MAX_AGE_MS: Final = 10_000
+"""How soon a group hears that its topics have more partitions; the clients' default is five minutes."""
+
 
 @dataclass(frozen=True)
 class KafkaConnection:

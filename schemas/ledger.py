@@ -17,7 +17,7 @@ import msgspec
 
 from schemas.chunk import COUNT_HEADER, RequestPart
 from schemas.limits import CHUNK_EVENTS, LEDGER_NAME_CHARS, TIME_MS
-from schemas.origin import PACKED_BYTES
+from schemas.origin import PACKED_BYTES, Origin
 
 VERSION: Final = 1
 
@@ -70,6 +70,17 @@ class Dead(msgspec.Struct, frozen=True, array_like=True, gc=False):
     reason: str
 
 
+class Earlier(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """`count` events from index `first` on that a record of an earlier log owns: as `Copies`, with its coordinate."""
+
+    first: Count
+    count: Count
+    log: int
+    partition: int
+    offset: int
+    place: Count
+
+
 class LedgerRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What became of one chunk. Later versions may add fields at the end, never change these.
 
@@ -81,16 +92,21 @@ class LedgerRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     copies: list[Copies]
     dead: list[Dead]
     firsts: bytes = b""
+    earlier: list[Earlier] = []
 
     @property
     def events(self) -> int:
         """How many events the chunk holds, those of a replay too, which were accepted elsewhere."""
         return sum(run.events for run in self.runs) + len(self.firsts) // PACKED_BYTES
 
+    def copied(self) -> list[tuple[int, int]]:
+        """Return first index and count of all runs of events that another origin owns."""
+        return [(run.first, run.count) for run in self.copies] + [(run.first, run.count) for run in self.earlier]
+
     def copied_firsts(self) -> Iterator[bytes]:
         """Yield the packed origins of a replay's events that another origin owns."""
-        for run in self.copies:
-            for index in range(run.first, run.first + run.count):
+        for begin, count in self.copied():
+            for index in range(begin, begin + count):
                 if first := self.firsts[index * PACKED_BYTES : (index + 1) * PACKED_BYTES]:
                     yield first
 
@@ -127,15 +143,19 @@ def minute_of(received_at_ms: int) -> int:
     return minute if 0 <= minute <= _MINUTES else 0
 
 
-def encode(runs: Sequence[Run], copies: Sequence[Copies], dead: Sequence[Dead]) -> bytes:
+def encode(
+    runs: Sequence[Run], copies: Sequence[Copies], dead: Sequence[Dead], earlier: Sequence[Earlier] = ()
+) -> bytes:
     """Return the record's value."""
     # What a LedgerRecord encodes to, without making one: this is paid for every chunk.
-    return _encode((VERSION, runs, copies, dead))
+    return _encode((VERSION, runs, copies, dead, b"", earlier) if earlier else (VERSION, runs, copies, dead))
 
 
-def encode_replay(firsts: Sequence[bytes], copies: Sequence[Copies], dead: Sequence[Dead]) -> bytes:
+def encode_replay(
+    firsts: Sequence[bytes], copies: Sequence[Copies], dead: Sequence[Dead], earlier: Sequence[Earlier] = ()
+) -> bytes:
     """Return the value of a replayed chunk's record."""
-    return _encode((VERSION, (), copies, dead, b"".join(firsts)))
+    return _encode((VERSION, (), copies, dead, b"".join(firsts), *([earlier] if earlier else ())))
 
 
 def decode(value: bytes) -> LedgerRecord:
@@ -203,6 +223,25 @@ def _run(part: RequestPart, minute: int, events: int) -> Run:
     return Run(part.project[:end], part.environment[:end], part.key_id[:end], minute, events)
 
 
+def earlier_of(owners: Mapping[int, Origin]) -> list[Earlier]:
+    """Join copies of what earlier logs own; the index of an owner is the place among what its record claimed."""
+    joined: list[Earlier] = []
+    for index, owner in sorted(owners.items()):
+        last = joined[-1] if joined else None
+        if last is not None and _goes_on(last, index, owner):
+            joined[-1] = msgspec.structs.replace(last, count=last.count + 1)
+        else:
+            joined.append(Earlier(index, 1, owner.log, owner.partition, owner.offset, owner.index))
+    return joined
+
+
+def _goes_on(last: Earlier, index: int, owner: Origin) -> bool:
+    return (last.first + last.count, last.log, last.partition, last.offset, last.place + last.count) == (
+        index,
+        *owner[:4],
+    )
+
+
 def run_of_unreadable(headers: Mapping[str, bytes], append_ms: int) -> Run:
     """Return the one run of a record that is no chunk: as many events as its header says, else one.
 
@@ -237,5 +276,5 @@ def index_of_place(owner: LedgerRecord, place: int) -> int:
 
 
 def _not_copies(record: LedgerRecord) -> Iterator[int]:
-    copied = {index for run in record.copies for index in range(run.first, run.first + run.count)}
+    copied = {index for first, count in record.copied() for index in range(first, first + count)}
     return (index for index in range(record.events) if index not in copied)

@@ -32,6 +32,21 @@ DEAD_LETTER_GROUP: Final = "headrace-dead-letters"
 ARCHIVE_GROUP: Final = "headrace-archive"
 IDENTITY_GROUP: Final = "headrace-identity-links"
 
+
+def raw_topic(log: int) -> str:
+    """Return the name of the topic of a log that follows another."""
+    return f"{EVENTS_RAW}.{log}"
+
+
+def worker_group(raw: str) -> str:
+    """Return the consumer group of the workers of a topic of raw events: each log has its own.
+
+    While workers go from one log to the next their subscriptions differ, and a group of Faust's gives
+    every member partitions of all topics.
+    """
+    return WORKER_APP_ID + raw.removeprefix(EVENTS_RAW)
+
+
 RAW_DAYS: Final = 7
 """How long `events.raw` is kept: at least three claims windows."""
 

@@ -185,8 +185,8 @@ class Balance:
 def accepted(at: Coordinate, record: LedgerRecord, *, is_judged: bool) -> Accepted:
     """Return the chunk that a record of the ledger speaks of."""
     copies = 0
-    for run in record.copies:
-        copies |= _range(run.first, run.count)
+    for first, count in record.copied():
+        copies |= _range(first, count)
     dead: dict[str, Indexes] = {}
     for letters in record.dead:
         dead[letters.reason] = dead.get(letters.reason, 0) | _range(letters.first, letters.count)

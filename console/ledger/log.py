@@ -19,15 +19,15 @@ from console.answers import RefusedError
 from console.ledger.balance import LARGEST_INDEX, Coordinate, Indexes
 from console.ledger.envelopes import refused_at_gateway, refused_at_lander
 from console.ledger.raw import accepted_of
-from console.ledger.weigh import LogSide
+from console.ledger.weigh import LogSide, Place
 from schemas import topics
 from schemas.kafka import KafkaConnection
 from schemas.large_records import large_records
 from schemas.ledger import coordinate_of, decode, decode_dropped, is_of_replay, key_of
 from schemas.limits import MIB
-from schemas.logs import LogReader
+from schemas.logs import LogRecord, read_logs
 from schemas.origin import HEADER, PACKED_BYTES, Origin
-from schemas.topics import CUSTOM_EVENTS, DLQ_INGEST, DLQ_LANDER, EVENTS_RAW, EXPOSURES, LEDGER
+from schemas.topics import CUSTOM_EVENTS, DLQ_INGEST, DLQ_LANDER, EXPOSURES, LEDGER
 
 SKEW_MS: Final = 10 * 60_000
 """How far a gateway's clock may be from the broker's; so much earlier is looked for chunks of the first minute."""
@@ -75,21 +75,22 @@ async def read_log(connection: KafkaConnection, since_ms: int) -> LogSide:
         async with asyncio.timeout(_CONNECT_S):
             await admin.start()
             await consumer.start()
-            numbers = await _partitions(consumer)
-            side = LogSide(await LogReader(connection).wait_current())
-        await _Reading(admin, consumer, side, since_ms).run(numbers)
+            side = LogSide()
+            counts = await _partition_counts(consumer)
+            logs = [record for record in (await read_logs(connection)).line if record.topic in counts]
+        await _Reading(admin, consumer, side, since_ms).run(logs, list(range(counts[EXPOSURES])))
         return side
     finally:
         await consumer.stop()
         await admin.close()
 
 
-async def _partitions(consumer: Any) -> list[int]:
-    needed = (EVENTS_RAW, LEDGER, EXPOSURES, CUSTOM_EVENTS, DLQ_INGEST, DLQ_LANDER, topics.LOGS)
+async def _partition_counts(consumer: Any) -> dict[str, int]:
+    needed = (LEDGER, EXPOSURES, CUSTOM_EVENTS, DLQ_INGEST, DLQ_LANDER, topics.LOGS)
     known = await consumer._client.fetch_all_metadata()
     if lacking := [topic for topic in needed if not known.partitions_for_topic(topic)]:
         raise RefusedError(503, "log_not_ready", f"The log has no topic {lacking[0]}.", "Make it with `headrace init`.")
-    return sorted(known.partitions_for_topic(EVENTS_RAW))
+    return {topic: len(known.partitions_for_topic(topic)) for topic in known.topics()}
 
 
 def holes(known: Sequence[int], begin: int, end: int) -> list[Range]:
@@ -111,14 +112,22 @@ class _Reading:
         self._side = side
         self._since_ms = since_ms
         self._ledger: dict[TopicPartition, Range] = {}
+        self._logs: dict[str, int] = {}
 
-    async def run(self, numbers: list[int]) -> None:
+    async def run(self, logs: Sequence[LogRecord], numbers: list[int]) -> None:
+        """Read what concerns these logs, and all `numbers` of the partitions of the other topics."""
         side = self._side
+        self._logs = {record.topic: record.log for record in logs}
         # First what was accepted and how far the worker is …
-        accepted = await self._ends(EVENTS_RAW, numbers)
+        accepted: dict[TopicPartition, int] = {}
+        for record in logs:
+            accepted |= await self._ends(record.topic, list(range(record.partitions)))
         refused = await self._ends(DLQ_INGEST, numbers)
-        side.ends = {tp.partition: end for tp, end in accepted.items()}
-        side.judged = {tp.partition: at for tp, at in (await self._committed(topics.WORKER_APP_ID, accepted)).items()}
+        side.ends = {self._place(tp): end for tp, end in accepted.items()}
+        for record in logs:
+            mine = [tp for tp in accepted if tp.topic == record.topic]
+            judged = await self._committed(topics.worker_group(record.topic), mine)
+            side.judged |= {self._place(tp): at for tp, at in judged.items()}
         # … then what became of it …
         await self._read_ledger()
         await self._read_unrecorded(accepted)
@@ -128,6 +137,9 @@ class _Reading:
         rejected = await self._ends(DLQ_LANDER, numbers)
         await self._read(await self._since(refused, SKEW_MS), self._on_refused_at_gateway, are_large=True)
         await self._read(await self._since(rejected, SKEW_MS), self._on_refused_at_lander, are_large=True)
+
+    def _place(self, tp: TopicPartition) -> Place:
+        return self._logs[tp.topic], tp.partition
 
     # --- step by step --------------------------------------------------------------------------
 
@@ -188,13 +200,13 @@ class _Reading:
         missing = {}
         for tp, (begin, end) in windows.items():
             places = map(coordinate_of, self._side.ledger.get(tp.partition, ()))
-            known = sorted(offset for log, _, offset in places if log == self._side.log)
+            known = sorted(offset for log, _, offset in places if log == self._logs[tp.topic])
             missing[tp] = holes(known, begin, end)
         return missing
 
     def _on_unrecorded(self, record: Any) -> None:
-        at = Coordinate(self._side.log, record.partition, record.offset)
-        is_judged = record.offset < self._side.judged[record.partition]
+        at = Coordinate(self._logs[record.topic], record.partition, record.offset)
+        is_judged = record.offset < self._side.judged[at[:2]]
         self._side.unrecorded.append(accepted_of(at, record, is_judged=is_judged))
 
     async def _read_on_the_way(self, numbers: list[int]) -> None:

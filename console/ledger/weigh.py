@@ -10,16 +10,18 @@ from schemas import ledger
 
 _CHUNKS_A_SLICE: Final = 20_000
 
+Place = tuple[int, int]
+"""A log, and a partition of it."""
+
 
 @dataclass(slots=True)
 class LogSide:
     """All that the log has to say about a window."""
 
-    log: int
-    ends: dict[int, int] = field(default_factory=dict)
-    """Where `events.raw` ended, by partition; what is beyond came later."""
-    judged: dict[int, int] = field(default_factory=dict)
-    """Where the worker has to go on."""
+    ends: dict[Place, int] = field(default_factory=dict)
+    """Where the logs ended; what is beyond came later."""
+    judged: dict[Place, int] = field(default_factory=dict)
+    """Where their workers have to go on."""
     ledger: dict[int, dict[bytes, bytes]] = field(default_factory=dict)
     """Key and value of the ledger's records, by partition of their chunk."""
     unrecorded: list[Accepted] = field(default_factory=list)
@@ -44,12 +46,12 @@ def slices(side: LogSide) -> Iterator[list[Accepted]]:
 
 def _is_later(side: LogSide, at: Coordinate) -> bool:
     """Whether a chunk was appended after the ends were taken; the next balance has it."""
-    return at.log == side.log and at.offset >= side.ends.get(at.partition, 0)
+    return at[:2] in side.ends and at.offset >= side.ends[at[:2]]
 
 
 def _recorded(side: LogSide, at: Coordinate) -> Accepted:
     record = ledger.decode(side.ledger[at.partition][ledger.key_of(*at)])
-    return accepted(at, record, is_judged=at.log != side.log or at.offset < side.judged.get(at.partition, 0))
+    return accepted(at, record, is_judged=at[:2] not in side.judged or at.offset < side.judged[at[:2]])
 
 
 def weigh(balance: Balance, side: LogSide, chunks: Sequence[Accepted], landed: dict[int, Landed]) -> None:
@@ -61,7 +63,7 @@ def weigh(balance: Balance, side: LogSide, chunks: Sequence[Accepted], landed: d
             chunk = replace(chunk, copies=chunk.copies | dropped)  # noqa: PLW2901 - the same chunk, and what more is known
         balance.add(chunk, found, side.on_the_way.get(key, 0), side.refused_at_lander.get(key))
     log, partition, _ = chunks[0].at
-    if log == side.log:
+    if (log, partition) in side.ends:
         # Offsets have no holes, so that every chunk between two that are known is known.
         for offset, rows in landed.items():
             balance.add_unknown(Coordinate(log, partition, offset), rows)

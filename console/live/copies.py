@@ -17,6 +17,7 @@ from schemas import chunk, ledger
 from schemas.ids import EventIds, scope_of
 from schemas.kafka import KafkaConnection
 from schemas.limits import KIB
+from schemas.logs import LogReader
 from schemas.wire import RequestMetadata, text_of
 
 log = structlog.get_logger()
@@ -52,24 +53,30 @@ def copied(record: Any) -> Copied | None:
         return None
     if ledger.is_of_replay(record.value):
         return None
-    runs = ledger.decode(record.value).copies
+    runs = ledger.decode(record.value).copied()
     if not runs:
         return None
-    indexes = [index for run in runs for index in range(run.first, run.first + run.count)]
+    indexes = [index for first, count in runs for index in range(first, first + count)]
     return Copied(*ledger.coordinate_of(record.key), tuple(indexes[:EVENTS_MAX]), len(indexes))
 
 
 class Chunks:
-    """Fetches single records of `events.raw`, one question at a time."""
+    """Fetches single chunks of the logs, one question at a time."""
 
-    def __init__(self, kafka: KafkaConnection, topic: str) -> None:
+    def __init__(self, kafka: KafkaConnection) -> None:
         self._kafka = kafka
-        self._topic = topic
+        self._logs: LogReader | None = None
         self._consumer: Any = None
         self._lock = asyncio.Lock()
 
     async def stop(self) -> None:
         """Let go of the log."""
+        logs, self._logs = self._logs, None
+        if logs is not None:
+            await logs.stop()
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             with suppress(KafkaError, OSError):
@@ -87,14 +94,21 @@ class Chunks:
                             found.append((one, record))
             except (KafkaError, OSError, TimeoutError) as error:
                 log.info("duplicates_not_fetched", error=repr(error))
-                await self.stop()
+                await self._disconnect()
         return found
 
     async def _one(self, wanted: Copied) -> Any | None:
-        consumer = await self._connected()
-        at = TopicPartition(self._topic, wanted.partition)
-        if at not in consumer.assignment():
+        if self._logs is None:
+            self._logs = LogReader(self._kafka)
+            await self._logs.start()
+        written = (await self._logs.wait()).known.get(wanted.log)
+        if written is None or wanted.partition >= written.partitions:
             return None
+        consumer = await self._connected()
+        at = TopicPartition(written.topic, wanted.partition)
+        if at not in consumer.assignment():
+            consumer.assign([*consumer.assignment(), at])
+            consumer.pause(*consumer.assignment())
         consumer.seek(at, wanted.offset)
         consumer.resume(at)
         try:
@@ -106,7 +120,6 @@ class Chunks:
     async def _connected(self) -> Any:
         if self._consumer is None:
             consumer: Any = AIOKafkaConsumer(
-                self._topic,
                 group_id=None,
                 auto_offset_reset="latest",
                 max_partition_fetch_bytes=_FETCH_BYTES,
@@ -114,7 +127,6 @@ class Chunks:
             )
             self._consumer = consumer
             await consumer.start()
-            consumer.pause(*consumer.assignment())
         return self._consumer
 
 

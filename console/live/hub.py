@@ -14,7 +14,7 @@ from console.live.decode import Outcome
 from console.live.look import Look, Seen
 from console.live.positions import FOLLOWED, Positions
 from console.live.viewer import Viewer
-from schemas.kafka import KafkaConnection
+from schemas.kafka import METADATA_MAX_AGE_MS, KafkaConnection
 from schemas.large_records import large_records
 from schemas.limits import KIB, MIB
 from schemas.metrics import ConsoleMetrics
@@ -139,7 +139,7 @@ class Hub:
             auto_offset_reset="latest",
             fetch_max_wait_ms=_FETCH_WAIT_MS,
             max_partition_fetch_bytes=_PARTITION_BYTES,
-            metadata_max_age_ms=60_000,
+            metadata_max_age_ms=METADATA_MAX_AGE_MS,
             request_timeout_ms=int(_ANSWER_S * 1000),
             **self._kafka.client_settings(),
         )

@@ -12,7 +12,7 @@ from console.live.decode import Exposure, Outcome, UnreadableRecordError, decode
 from console.live.rejects import rejected
 from schemas.kafka import KafkaConnection
 from schemas.ledger import LedgerError
-from schemas.topics import DEAD_LETTERS, EVENTS_RAW, EXPOSURES, LEDGER
+from schemas.topics import DEAD_LETTERS, EXPOSURES, LEDGER
 
 log = structlog.get_logger()
 
@@ -41,7 +41,7 @@ class Look:
     """Makes records readable; remembers of accepted exposures what those of others do not say."""
 
     def __init__(self, kafka: KafkaConnection) -> None:
-        self._chunks = Chunks(kafka, EVENTS_RAW)
+        self._chunks = Chunks(kafka)
         self._names = Names()
 
     async def stop(self) -> None:

@@ -19,15 +19,15 @@ from ops.dlq.perform import ask_kafka, store_of, with_bar
 from ops.dlq.replay import now_ms
 from ops.dlq.screen import print_replay
 from ops.dlq.settle import NotSettledError, wait_until_passed
-from ops.kafka import admin_client, publish
-from ops.kafka_metadata import describe
+from ops.kafka import publish
 from ops.output import ExitCode, fail, print_json
 from ops.settings import Settings
 from processors.reprocess import Span
 from schemas.archive import ARCHIVE_ERRORS, Archive, ArchiveGapError
 from schemas.kafka import KafkaConnection
+from schemas.logs import read_logs
 from schemas.replays import ReplayRecord, encode
-from schemas.topics import EVENTS_RAW, REPLAYS
+from schemas.topics import REPLAYS
 
 T = TypeVar("T")
 
@@ -88,8 +88,7 @@ async def _begun(settings: Settings, plan: Plan, wish: Wish, before: ReplayRecor
 
 async def plan_of(settings: Settings, store: Store, wish: Wish) -> Plan:
     """Return what a wish comes to with what Kafka and the store know now."""
-    async with admin_client(settings.kafka) as admin:
-        partitions = (await describe(admin, [EVENTS_RAW])).topics[EVENTS_RAW].partitions
+    partitions = (await read_logs(settings.kafka)).line[-1].partitions
     return Plan(
         span=wish.span,
         choose=partial(missing, store, wish.span),

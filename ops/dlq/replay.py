@@ -157,7 +157,7 @@ class Replay:
                 self._record = self._first_record(scan)
             else:
                 scan.ends = dict(resumed.ends)
-            async with Sender(self._kafka, self.record.id) as sender:
+            async with Sender(self._kafka, self.record.id, scan.raw) as sender:
                 await self._write_down(sender, state="running")
                 await scan.learn_newest()
                 await self._send_all(scan, sender, on_progress)

@@ -13,6 +13,7 @@ from schemas.dead_letter import EnvelopeError
 from schemas.kafka import KafkaConnection
 from schemas.large_records import large_records
 from schemas.limits import MIB
+from schemas.logs import read_logs
 from schemas.topics import DEAD_LETTERS
 
 _POLL_MS: Final = 500
@@ -47,7 +48,10 @@ class Scan:
         self._connection = connection
         self._at_once = min(at_once or _POLL_RECORDS, _POLL_RECORDS)
         self._consumer: Any = None
+        self.raw = ""
+        """The topic that events are appended to."""
         self.partitions = 0
+        """How many partitions it has."""
         self.ends: Ends = {}
         self.newest = Newest()
         self.unreadable = Unreadable()
@@ -74,7 +78,8 @@ class Scan:
         ]
         found = await self._consumer.end_offsets(wanted)
         self.ends = {f"{tp.topic}/{tp.partition}": end for tp, end in found.items()}
-        self.partitions = max(tp.partition for tp in wanted) + 1
+        newest = (await read_logs(self._connection)).line[-1]
+        self.raw, self.partitions = newest.topic, newest.partitions
 
     @property
     def records(self) -> int:

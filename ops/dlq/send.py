@@ -44,9 +44,11 @@ class Pace:
 class Sender:
     """The producer of a replay. Use it as `async with`; raises KafkaError."""
 
-    def __init__(self, connection: KafkaConnection, replay: str) -> None:
+    def __init__(self, connection: KafkaConnection, replay: str, raw: str = EVENTS_RAW) -> None:
+        """`raw` is the topic that events are appended to."""
         self._producer = AIOKafkaProducer(**connection.client_settings(), **PRODUCER, max_batch_size=_BATCH_BYTES)
         self._replay = replay
+        self._raw = raw
 
     async def __aenter__(self) -> "Sender":  # noqa: PYI034 - it is final
         await self._producer.start()
@@ -74,7 +76,7 @@ class Sender:
             for run in chunked(some):
                 value = b'{"requests":[%b]}' % b",".join(part.json for part in run)
                 headers = list(chunk.replay_headers(sum(part.events for part in run), self._replay, attempt))
-                arrivals.append(await self._producer.send(EVENTS_RAW, value, partition=partition, headers=headers))
+                arrivals.append(await self._producer.send(self._raw, value, partition=partition, headers=headers))
         await asyncio.gather(*arrivals)
         return events
 

@@ -13,8 +13,8 @@ from ops.dlq.choose import quoted
 from ops.dlq.landed import Store
 from ops.kafka import admin_client
 from schemas.kafka import KafkaConnection
-from schemas.logs import LogReader
-from schemas.topics import CUSTOM_EVENTS, DEAD_LETTERS, EVENTS_RAW, EXPOSURES, LANDER_GROUP, WORKER_APP_ID
+from schemas.logs import read_logs
+from schemas.topics import CUSTOM_EVENTS, DEAD_LETTERS, EXPOSURES, LANDER_GROUP, worker_group
 
 _POLL_S: Final = 0.2
 _STANDSTILL_S: Final = 60.0
@@ -35,9 +35,11 @@ async def wait_until_passed(kafka: KafkaConnection, store: Store, on_wait: Calla
         await consumer.start()
         try:
             waiting = _Waiting(admin, consumer, on_wait)
-            await waiting.for_group("the worker", WORKER_APP_ID, (EVENTS_RAW,))
+            logs = await read_logs(kafka)
+            for record in logs.to_process:
+                await waiting.for_group("the worker", worker_group(record.topic), (record.topic,))
             await waiting.for_group("the lander", LANDER_GROUP, (EXPOSURES, CUSTOM_EVENTS))
-            await waiting.for_dead_letters(store, await LogReader(kafka).wait_current())
+            await waiting.for_dead_letters(store, logs.incarnation)
         finally:
             await consumer.stop()
 

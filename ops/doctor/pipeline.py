@@ -1,6 +1,6 @@
 """Looking at what runs: the stack's processes, the log, the console."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import httpx
@@ -14,16 +14,10 @@ from ops.kafka_metadata import ClusterState, describe
 from ops.settings import Settings
 from ops.stack import record
 from ops.stack.local import processes_for, why_not_ready
+from ops.topics import known_logs, topics_with
 from schemas.kafka import KafkaConnection
-from schemas.topics import (
-    CUSTOM_EVENTS,
-    DEAD_LETTERS,
-    EVENTS_RAW,
-    EXPOSURES,
-    LANDER_GROUP,
-    TOPICS,
-    WORKER_APP_ID,
-)
+from schemas.logs import Logs
+from schemas.topics import CUSTOM_EVENTS, DEAD_LETTERS, EXPOSURES, LANDER_GROUP, TOPICS, Topic, worker_group
 
 _CONSOLE_S: Final = 5
 _MUCH_LAG_RECORDS: Final = 5_000
@@ -70,13 +64,21 @@ async def examine_kafka(settings: Settings) -> list[Finding]:
     findings = [ok("kafka", f"{connection.bootstrap} answers")]
     try:
         async with admin_client(connection) as admin:
-            cluster = await describe(admin, [topic.name for topic in TOPICS])
-            findings += judge_topics(cluster, settings.partitions)
-            if EVENTS_RAW in cluster.topics:
-                committed = {group: await _committed(admin, group) for group in (WORKER_APP_ID, LANDER_GROUP)}
+            logs = await known_logs(admin, connection)
+            grown = logs.newest is not None and logs.newest.after
+            topics = topics_with(logs.topic)
+            raw = [record.topic for record in logs.to_process] or [logs.topic]
+            cluster = await describe(admin, [*{*raw, *[topic.name for topic in topics]}])
+            findings += judge_topics(cluster, logs.line[-1].partitions if grown else settings.partitions, topics)
+            findings += judge_growth(logs)
+            if logs.topic in cluster.topics:
                 ends = await _ends(connection, cluster)
-                findings += judge_lag("worker", ends, committed[WORKER_APP_ID], (EVENTS_RAW,))
-                findings += judge_lag(_lander_of(settings), ends, committed[LANDER_GROUP], (EXPOSURES, CUSTOM_EVENTS))
+                worked: dict[TopicPartition, int] = {}
+                for topic in raw:
+                    worked |= await _committed(admin, worker_group(topic))
+                findings += judge_lag("worker", ends, worked, tuple(raw))
+                landed = await _committed(admin, LANDER_GROUP)
+                findings += judge_lag(_lander_of(settings), ends, landed, (EXPOSURES, CUSTOM_EVENTS))
                 findings += judge_dead_letters(ends)
     except (KafkaError, TimeoutError, OSError) as error:
         findings.append(bad("kafka", f"it failed: {error!r}", "Look at the broker's log."))
@@ -87,23 +89,36 @@ def _lander_of(settings: Settings) -> str:
     return "store" if settings.store.is_embedded else "lander"
 
 
-def judge_topics(cluster: ClusterState, partitions: int) -> Iterator[Finding]:
+def judge_growth(logs: Logs) -> Iterator[Finding]:
+    """Yield whether the log is being given more partitions."""
+    if len(logs.to_process) < 2:
+        return
+    old, new = logs.to_process[:2]
+    if old.log in logs.ends:
+        yield warn("topics", f"log {old.log} is drained before log {new.log} is read", "Wait; `worker lag` tells.")
+    else:
+        found = f"log {old.log} is not sealed, so that nothing of log {new.log} is processed"
+        yield bad("topics", found, f"Run `headrace topics grow --partitions {new.partitions}` to its end.")
+
+
+def judge_topics(cluster: ClusterState, partitions: int, topics: Sequence[Topic] = TOPICS) -> Iterator[Finding]:
     """Yield what is wrong with the topics."""
-    missing = [topic.name for topic in TOPICS if topic.name not in cluster.topics]
+    missing = [topic.name for topic in topics if topic.name not in cluster.topics]
     if missing:
         yield bad("topics", f"missing: {', '.join(missing)}", "Run `headrace init`.")
     wrong = []
-    for topic in TOPICS:
+    for topic in topics:
         state = cluster.topics.get(topic.name)
         wanted = partitions if topic.partitioned else 1
-        if state is not None and state.partitions != wanted:
+        is_ready = topic.partitioned and topic is not topics[0] and state is not None and state.partitions > wanted
+        if state is not None and state.partitions != wanted and not is_ready:
             found = f"{topic.name} has {state.partitions} partitions, {wanted} are wanted"
             wrong.append(bad("topics", found, "Correct HEADRACE_PARTITIONS."))
         elif state is not None and not state.has_leaders:
             wrong.append(bad("topics", f"{topic.name} has partitions without a leader", "Look at the brokers."))
     yield from wrong
     if not missing and not wrong:
-        yield ok("topics", f"all {len(TOPICS)} are there; events.raw has {partitions} partitions")
+        yield ok("topics", f"all {len(topics)} are there; {topics[0].name} has {partitions} partitions")
 
 
 def judge_lag(

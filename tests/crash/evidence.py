@@ -19,6 +19,7 @@ from ops.demo.landed import ConsoleError, ConsoleSql
 from ops.kafka import admin_client
 from schemas import avro, topics
 from schemas.kafka import KafkaConnection
+from schemas.logs import read_logs
 from schemas.origin import HEADER, Origin
 
 GARBAGE = b"no record at all"
@@ -30,12 +31,14 @@ _PUBLIC = (topics.EXPOSURES, topics.CUSTOM_EVENTS)
 
 async def settle(fleet: Fleet, timeout_s: float = PATIENCE_S) -> None:
     """Wait until worker and lander have nothing left to do, whatever became of it."""
-    ours = {topics.WORKER_APP_ID: (topics.EVENTS_RAW,), topics.LANDER_GROUP: _PUBLIC}
     lag: dict[str, int] = {}
 
     async def is_done() -> bool:
-        for group, names in ours.items():
-            lag[group] = await _lag(fleet, group, names)
+        logs = (await read_logs(fleet.kafka)).to_process
+        lag["logs that are not drained"] = len(logs) - 1
+        newest = logs[-1]
+        lag["worker"] = await _lag(fleet, topics.worker_group(newest.topic), (newest.topic,), newest.partitions)
+        lag["lander"] = await _lag(fleet, topics.LANDER_GROUP, _PUBLIC, newest.partitions)
         return not any(lag.values())
 
     try:
@@ -44,8 +47,8 @@ async def settle(fleet: Fleet, timeout_s: float = PATIENCE_S) -> None:
         raise AssertionError(f"not settled after {timeout_s} s: {lag}\n{fleet.said('worker')}") from None
 
 
-async def _lag(fleet: Fleet, group: str, names: tuple[str, ...]) -> int:
-    partitions = [TopicPartition(name, n) for name in names for n in range(fleet.settings.partitions)]
+async def _lag(fleet: Fleet, group: str, names: tuple[str, ...], count: int) -> int:
+    partitions = [TopicPartition(name, n) for name in names for n in range(count)]
     consumer = AIOKafkaConsumer(**fleet.kafka.client_settings(), enable_auto_commit=False)
     await consumer.start()
     try:
@@ -131,9 +134,9 @@ class PublicLog:
 class PublicLogReader:
     """Reads the public topics on from where it was, so that a soak reads nothing twice."""
 
-    def __init__(self, connection: KafkaConnection, partitions: int) -> None:
+    def __init__(self, connection: KafkaConnection) -> None:
         self._connection = connection
-        self._positions = {TopicPartition(name, n): 0 for name in _PUBLIC for n in range(partitions)}
+        self._positions: dict[TopicPartition, int] = {}
         self._highest: dict[TopicPartition, bytes] = defaultdict(bytes)
         self._log = PublicLog(0, defaultdict(int))
 
@@ -146,6 +149,9 @@ class PublicLogReader:
         consumer = AIOKafkaConsumer(
             **self._connection.client_settings(), enable_auto_commit=False, auto_offset_reset="earliest"
         )
+        for number in range((await read_logs(self._connection)).line[-1].partitions):
+            for name in _PUBLIC:
+                self._positions.setdefault(TopicPartition(name, number), 0)
         await consumer.start()
         try:
             consumer.assign(list(self._positions))
@@ -177,7 +183,7 @@ async def dead_numbers(fleet: Fleet, run: Run) -> list[int]:
     partitions = [
         TopicPartition(name, n)
         for name in (topics.DLQ_INGEST, topics.DLQ_WORKER, topics.DLQ_LANDER)
-        for n in range(fleet.settings.partitions)
+        for n in range((await read_logs(fleet.kafka)).line[-1].partitions)
     ]
     found: dict[tuple[int, object], None] = {}
     for record in await read_whole(fleet.kafka, partitions):

@@ -58,5 +58,11 @@ MATRIX: Final = (
         (At.ARCHIVE_BEFORE_RENAME, At.ARCHIVE_AFTER_RENAME, At.ARCHIVE_AFTER_COMMIT),
         elsewhere="tests/integration/test_archive.py",
     ),
+    Row(
+        "headrace topics grow",
+        "between any two of its steps",
+        (At.GROW_AFTER_CREATE, At.GROW_AFTER_PUBLIC, At.GROW_AFTER_SWITCH, At.GROW_AFTER_REFUSAL, At.GROW_AFTER_SEAL),
+        storm="grow",
+    ),
     Row("everything", "SIGKILL of the whole tree", storm="everything"),
 )

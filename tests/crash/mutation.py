@@ -19,7 +19,8 @@ from support.waiting import until
 from ops.kafka import admin_client
 from schemas.crash_points import CrashPoint
 from schemas.kafka import KafkaConnection
-from schemas.topics import DLQ_WORKER, TOPICS, WORKER_APP_ID
+from schemas.logs import read_logs
+from schemas.topics import DLQ_WORKER, TOPICS, worker_group
 
 _PER_SECOND = 1_500
 _ENOUGH = 10_000
@@ -97,7 +98,8 @@ async def verdict_on(stage: Stage, mutant: Mutant, seed: int) -> Verdict:
         fleet.retire(mutant.member)
         fleet.become(mutant.member, "")
         if mutant.other_subscription:
-            await until(lambda: nobody_is_in(fleet.kafka, WORKER_APP_ID), PATIENCE_S)
+            group = worker_group((await read_logs(fleet.kafka)).topic)
+            await until(lambda: nobody_is_in(fleet.kafka, group), PATIENCE_S)
         fleet.start(mutant.member)
     await fleet.ready(mutant.member)
     await evidence.settle(fleet)

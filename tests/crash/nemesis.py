@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import os
 import random
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -19,7 +21,8 @@ from support.gateway_process import GatewayProcess
 from support.waiting import until
 
 from ops.kafka import answers, publish
-from schemas.crash_points import CrashPoint
+from ops.stack.local import environment_of
+from schemas.crash_points import VARIABLE, CrashPoint
 from schemas.topics import EXPOSURES
 
 WORKER_SESSION_S: Final = 8.0
@@ -37,6 +40,7 @@ class Kind(StrEnum):
     OUTAGE = "outage"
     NETWORK = "network"
     SPILL = "spill"
+    GROW = "grow"
     EVERYTHING = "everything"
 
 
@@ -71,6 +75,8 @@ class Size:
     network: int = 0
     joins: int = 0
     spill: bool = True
+    partitions: int = 0
+    """How many the log is to have in the end; 0: it stays as it is."""
 
 
 Plan = dict[str, list[Act]]
@@ -81,6 +87,7 @@ POINTS: Final = {
 }
 _ONCE_A_START: Final = (CrashPoint.WORKER_IN_RECOVERY, CrashPoint.LANDER_AFTER_DEAD_LETTER)
 _SPILL: Final = [point for point in CrashPoint if point.startswith("spill.")]
+_GROW: Final = [point for point in CrashPoint if point.startswith("grow.")]
 
 
 def plan(seed: int, size: Size) -> Plan:
@@ -109,6 +116,8 @@ def plan(seed: int, size: Size) -> Plan:
         lanes["gateway"].append(Act(Kind.SPILL, "gateway"))
     lanes["worker2"] += [Act(Kind.JOIN, "worker2", chance.uniform(4, 6)) for _ in range(size.joins)]
     lanes["broker"] += [Act(Kind.OUTAGE, "broker", chance.uniform(*size.outage_s)) for _ in range(size.outages)]
+    if size.partitions:
+        lanes["grow"] = [Act(Kind.GROW, str(size.partitions))]
     lanes["network"] += [_network(chance) for _ in range(size.network)]
     return lanes
 
@@ -135,6 +144,8 @@ class Story:
     done: Counter[str] = field(default_factory=Counter)
     outages: list[tuple[float, float]] = field(default_factory=list)
     """When there was no broker, monotonic seconds."""
+    hits: Counter[CrashPoint] = field(default_factory=Counter)
+    """Where commands died."""
     recoveries_s: list[float] = field(default_factory=list)
     """SIGKILL to the first event that was received after it and has landed."""
 
@@ -213,6 +224,33 @@ class Nemesis:
                 link.heal()
             case Kind.SPILL:
                 await self._spill()
+            case Kind.GROW:
+                await self._grow(act.target)
+
+    async def _grow(self, partitions: str) -> None:
+        """Give the log more partitions with a command that dies at each of its points in turn, until all is drained."""
+        for point in _GROW:
+            while await self._grow_once(partitions, point) != -signal.SIGKILL:
+                pass
+            self.story.hits[point] += 1
+        while await self._grow_once(partitions, None) != 0:
+            pass
+
+    async def _grow_once(self, partitions: str, point: CrashPoint | None) -> int:
+        async with self._broker_free:
+            pass
+        settings = self._fleet.settings.model_copy(update={"kafka_bootstrap": self._fleet.kafka.bootstrap})
+        command = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "ops.cli", "topics", "grow", "--partitions", partitions),
+            env={**os.environ, **environment_of(settings), **({VARIABLE: point} if point else {})},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await command.communicate()
+        code = command.returncode or 0
+        assert point is None or code, f"it never got to {point}: {said.decode()}"
+        self._tell(f"grow ended with {code} {point or ''} {said.decode().strip()[-200:] if code > 0 else ''}")
+        return code
 
     async def _works(self, name: str) -> None:
         # Without a broker nothing gets ready, and that is not what is being waited for.

@@ -30,6 +30,8 @@ PER_SECOND: Final = 600.0
 OUTAGE_S: Final = (5.0, 20.0)
 CALM_EVERY: Final = 3
 EVERYTHING_EVERY: Final = 4
+GROWTHS: Final = {2: 6, 5: 12}
+"""How many partitions the log is given, and in which round: once no multiple of what it has, and once one."""
 MUTANTS_S: Final = 300
 """About what all mutants take; so much of the time is left to them."""
 AWAY_S: Final = 600.0
@@ -41,7 +43,7 @@ def size_of(number: int, seed: int) -> Size:
     chance = random.Random(seed)
     least = 1 if number == 1 else 0
     counts = {name: max(least, int(whole / ROUNDS + chance.random())) for name, whole in WHOLE.items()}
-    return Size(**counts, outage_s=OUTAGE_S)
+    return Size(**counts, outage_s=OUTAGE_S, partitions=GROWTHS.get(number, 0))
 
 
 def say(text: str) -> None:

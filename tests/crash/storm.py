@@ -63,7 +63,7 @@ class Stage:
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
         self.store = evidence.Store(fleet)
-        self._log = evidence.PublicLogReader(fleet.kafka, fleet.settings.partitions)
+        self._log = evidence.PublicLogReader(fleet.kafka)
         self._re_emits = 0
 
     async def workload(self, name: str, seed: int, **kind: Any) -> Workload:
@@ -113,7 +113,7 @@ class Stage:
             sent=sum(expected.times_sent.values()),
             story=nemesis.story,
             statuses=traffic.statuses,
-            hits=sum((member.hits for member in fleet.members.values()), Counter()),
+            hits=sum((member.hits for member in fleet.members.values()), Counter(nemesis.story.hits)),
             own_ends={name: member.own_ends for name, member in fleet.members.items() if member.own_ends},
         )
 

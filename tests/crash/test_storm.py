@@ -20,12 +20,13 @@ from crash.storm import Outcome, Stage, calm, new_seed
 from support.waiting import until
 
 from schemas.crash_points import CrashPoint
+from schemas.logs import read_logs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.asyncio(loop_scope="module")]
 
 EVENTS = 100_000
 PER_SECOND = 900
-SIZE = Size(kills=7, points=1, freezes=4, sessions=1.2, outages=2, network=12, joins=6)
+SIZE = Size(kills=7, points=1, freezes=4, sessions=1.2, outages=2, network=12, joins=6, partitions=6)
 """With the three kills in the calm and the two of the broker these are twelve."""
 SEED = "CRASH_SEED"
 
@@ -116,6 +117,15 @@ async def test_every_row_of_the_matrix_is_shown(stormed: Storm):
     for row in MATRIX:
         assert row.points or done[row.storm] or row.elsewhere, f"{row.dies}, {row.where}"
     assert all(done[kind] for kind in Kind if kind is not Kind.POINT)
+
+
+async def test_the_log_was_given_more_partitions_in_the_middle_of_it(stormed: Storm):
+    """Its verdict is that of all tests here; this one sees that there was something to judge."""
+    found = await read_logs(stormed.stage.fleet.kafka)
+    assert [record.partitions for record in found.line] == [stormed.stage.fleet.settings.partitions, SIZE.partitions]
+    assert found.to_process == [found.newest]
+    partitions = {place[1] for place in await stormed.stage.store.landed_by_partition()}
+    assert partitions == set(range(SIZE.partitions))
 
 
 @pytest.mark.parametrize("name", ["boolean_marker", "answer_before_ack"])

@@ -140,14 +140,14 @@ async def test_a_table_notes_its_own_record_as_read_up_to_and_the_claims_are_rea
     await produce(
         connection,
         CLAIMS_CHANGELOG,
-        (entry_key(0, 1), encode_entry(1000, [others])),
-        (entry_key(0, 2), encode_entry(2000, [mine])),
-        (entry_key(0, 3), encode_entry(3000, [others])),
-        (entry_key(0, 1), None),
+        (entry_key(1, 0, 1), encode_entry(1000, [others])),
+        (entry_key(1, 0, 2), encode_entry(2000, [mine])),
+        (entry_key(1, 0, 3), encode_entry(3000, [others])),
+        (entry_key(1, 0, 1), None),
     )
     found = await read_claims(connection, [0], lambda *_: None)
-    assert [(entry.offset, entry.ids) for entry in found[0]] == [(2, mine), (3, others)]
-    await produce(connection, CLAIMS_CHANGELOG, (entry_key(0, 2), None), (entry_key(0, 3), None))
+    assert [(entry.offset, entry.ids) for entry in found[1, 0]] == [(2, mine), (3, others)]
+    await produce(connection, CLAIMS_CHANGELOG, (entry_key(1, 0, 2), None), (entry_key(1, 0, 3), None))
 
 
 # --- a worker that must end ------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from support.ports import free_port_block
 from support.read_log import read_whole
 
 from ingest.config import GatewayConfig
+from ingest.durability import Lane
 from ingest.gateway import Gateway
 from ingest.protocol import GatewayProtocol
 from ops.http_server import HttpServer, bind
@@ -296,7 +297,8 @@ def partition_at(number: int) -> int:
 
 def is_known_to_be_away(running: Running, number: int) -> bool:
     """Whether the gateway knows that it cannot append where the event of this number belongs."""
-    return bool(running.gateway._publisher.problem) or partition_at(number) in running.gateway._linger.stalled
+    stalled = running.gateway._linger.stalled
+    return bool(running.gateway._publisher.problem) or Lane(EVENTS_RAW, partition_at(number)) in stalled
 
 
 async def taken_from(running: Running, number: int) -> dict[int, int]:

@@ -404,7 +404,7 @@ async def a_copy_that_landed_meanwhile_stays_the_only_row(desk: Desk) -> None:
     order = Order(Choice(event_ids=frozenset({event_id})))
     found = await forecast(desk.settings.kafka, desk.store, order, lambda *_: None)
     assert [prediction.fate for _, prediction in found.counts] == [Fate.ALREADY_LANDED]
-    async with Scan(desk.settings.kafka) as scan, Sender(desk.settings.kafka, "unasked") as sender:
+    async with Scan(desk.settings.kafka) as scan, Sender(desk.settings.kafka, "unasked", EVENTS_RAW) as sender:
         await scan.find_ends()
         await scan.learn_newest()
         async for letters, _ in scan.letters():

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 from ingest.auth import KeyDirectory
-from ingest.durability import Durability, LogUnavailableError, Record
+from ingest.durability import Durability, Lane, LogUnavailableError, Record
 from ingest.linger import Linger
 from ingest.log_events import LogEvents
 from ingest.quota import Clock
@@ -16,6 +16,7 @@ from schemas.chunk import RequestPart
 from schemas.exposure_rule import NO_EVALUATION, ExposureRule
 from schemas.keys import KeyKind, KeyRecord
 from schemas.metrics import GatewayMetrics
+from schemas.topics import EVENTS_RAW
 
 SECRET, CLIENT, CONSOLE = "secret-lab-key", "client-lab-key", "console-lab-key"
 
@@ -24,15 +25,15 @@ class MemoryLog:
     """What the publisher does, into lists."""
 
     def __init__(self) -> None:
-        self.partitions = 4
+        self.topic, self.partitions = EVENTS_RAW, 4
         self.problem = ""
         self.records: list[tuple[int, Record]] = []
         self.letters: list[tuple[int, dict[str, object]]] = []
         self.refuses_letters = False
         self.durability = Durability.KAFKA
 
-    async def append(self, partition: int, records: Sequence[Record]) -> Durability:
-        self.records += [(partition, record) for record in records]
+    async def append(self, lane: Lane, records: Sequence[Record]) -> Durability:
+        self.records += [(lane.partition, record) for record in records]
         return self.durability
 
     async def append_dead_letter(self, partition: int, value: bytes) -> Durability:

@@ -23,7 +23,9 @@ def copies(self: ClaimsIndex, offset: int, _append_ms: int, ids: Sequence[bytes]
     return found
 
 
-def outcomes(offset: int, parts: Any, ids: Any, _copies: Any, _claimed: Any, dead: Any, index: Any) -> bytes:
+def outcomes(
+    offset: int, parts: Any, ids: Any, _copies: Any, _claimed: Any, dead: Any, index: Any, _earlier: Any
+) -> bytes:
     """Know of no copies: the ledger's own code would stop at one that a record is of itself."""
     return _outcomes(offset, parts, ids, {}, ids, dead, index)
 

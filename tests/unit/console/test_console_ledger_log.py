@@ -121,7 +121,7 @@ def balance_of(side: LogSide, landed: dict[Coordinate, Landed]) -> Balance:
 
 def side_of(*offsets: int, judged: int, end: int, log: int = 2) -> LogSide:
     value = ledger.encode([RUN], [], [Dead(2, 1, Reason.INVALID_TIME)])
-    return LogSide(2, {0: end}, {0: judged}, {0: {ledger.key_of(log, 0, offset): value for offset in offsets}})
+    return LogSide({(2, 0): end}, {(2, 0): judged}, {0: {ledger.key_of(log, 0, offset): value for offset in offsets}})
 
 
 def test_what_was_appended_after_the_look_is_for_the_next_balance():
@@ -176,7 +176,7 @@ def test_rows_between_two_chunks_that_are_known_were_never_accepted():
 
 
 def test_a_replayed_dead_letter_of_the_gateway_has_landed():
-    side = LogSide(2)
+    side = LogSide()
     one = refused_at_gateway(FakeRecord(letter(Stage.INGEST), offset=5))
     assert one is not None
     side.refused_at_gateway.append(one)

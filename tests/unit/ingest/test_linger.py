@@ -7,10 +7,11 @@ import pytest
 from support.clocks import skip_waiting
 
 from ingest.chunks import Part
-from ingest.durability import Durability, Record
+from ingest.durability import Durability, Lane, Record
 from ingest.linger import Linger, Ticket
 from schemas import chunk
 from schemas.limits import ANSWER_DEADLINE_S
+from schemas.topics import EVENTS_RAW
 
 
 def part(partition: int = 0, events: int = 1, name: str = "r") -> Part:
@@ -29,7 +30,8 @@ class MemoryLog:
         self.failing = False
         self.spilled = Durability.KAFKA  # of partition 1
 
-    async def append(self, partition: int, records: Sequence[Record]) -> Durability:
+    async def append(self, lane: Lane, records: Sequence[Record]) -> Durability:
+        partition = lane.partition
         self.appends.append((partition, list(records)))
         await self.open.wait()
         if self.failing:
@@ -129,10 +131,10 @@ async def test_those_who_were_just_answered_go_together_with_their_next(log: Mem
 async def test_a_partition_that_does_not_answer_holds_up_no_other_for_long(log: MemoryLog):
     stuck = asyncio.Event()
 
-    async def append(partition: int, records: Sequence[Record]) -> Durability:
-        if partition == 0:
+    async def append(lane: Lane, records: Sequence[Record]) -> Durability:
+        if lane.partition == 0:
             await stuck.wait()
-        return await log.append(partition, records)
+        return await log.append(lane, records)
 
     linger = Linger(append, linger_ms=5)
     linger.start()
@@ -161,7 +163,7 @@ async def test_without_an_acknowledgement_a_request_fails_in_time_and_what_waite
     waiting = linger.put([part(name="waiting")])
     assert await settled(sent, waiting) == [False, False]
     assert round(asyncio.get_running_loop().time() - began_s, 3) <= ANSWER_DEADLINE_S
-    await until(lambda: linger.stalled == {0})
+    await until(lambda: linger.stalled == {Lane(EVENTS_RAW, 0)})
     log.open.set()
     await until(lambda: not linger.stalled)
     assert await settled(linger.put([part(name="next")])) == [True]

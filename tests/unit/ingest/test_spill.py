@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from support.waiting import until
 
-from ingest.durability import Durability, LogUnavailableError, Record
+from ingest.durability import Durability, Lane, LogUnavailableError, Record
 from ingest.outbox import Outbox
 from ingest.spill import SpillingLog
 from schemas.limits import SPILL_BYTES
 from schemas.metrics import GatewayMetrics
+from schemas.topics import EVENTS_RAW
 
 PATIENCE_S = 60.0
 AT_ONCE_S = 0.02
@@ -24,16 +25,16 @@ class Kafka:
 
     def __init__(self) -> None:
         self.problem = ""
-        self.partitions = 2
+        self.topic, self.partitions = EVENTS_RAW, 2
         self.reached: list[tuple[int, Record]] = []
         self.letters: list[bytes] = []
         self.acknowledges = asyncio.Event()
         self.acknowledges.set()
         self.fails = False
 
-    async def append(self, partition: int, records: Sequence[Record]) -> Durability:
+    async def append(self, lane: Lane, records: Sequence[Record]) -> Durability:
         await self._until_acknowledged()
-        self.reached += [(partition, record) for record in records]
+        self.reached += [(lane.partition, record) for record in records]
         return Durability.KAFKA
 
     async def append_dead_letter(self, partition: int, value: bytes) -> Durability:
@@ -92,7 +93,7 @@ def values(*numbers: int) -> list[bytes]:
 
 async def test_what_kafka_acknowledges_in_time_never_sees_the_outbox(bench: Bench):
     log = await bench.start()
-    assert await log.append(0, records(1)) is Durability.KAFKA
+    assert await log.append(Lane(EVENTS_RAW, 0), records(1)) is Durability.KAFKA
     assert bench.kafka.reached == [(0, Record(b"chunk-1", 1, 0))]
     assert bench.count("spilled_chunks_total") == 0
     await log.stop()
@@ -102,7 +103,7 @@ async def test_without_kafka_chunks_are_spilled_and_reach_it_in_order_with_the_t
     log = await bench.start()
     bench.kafka.problem = "away"
     for number in range(5):
-        assert await log.append(0, records(number, number + 100)) is Durability.SPILL
+        assert await log.append(Lane(EVENTS_RAW, 0), records(number, number + 100)) is Durability.SPILL
     assert await log.append_dead_letter(1, b"a letter") is Durability.SPILL
     assert (bench.count("spilled_chunks_total"), bench.count("spill_chunks")) == (11, 11)
     assert bench.count("spill_oldest_seconds") > 0
@@ -114,7 +115,7 @@ async def test_without_kafka_chunks_are_spilled_and_reach_it_in_order_with_the_t
     assert bench.outbox.contents() == []
     assert (bench.count("spill_chunks"), bench.count("spill_bytes"), bench.count("drained_chunks_total")) == (0, 0, 11)
     assert bench.count("spill_oldest_seconds") == 0
-    assert await log.append(0, records(9)) is Durability.KAFKA
+    assert await log.append(Lane(EVENTS_RAW, 0), records(9)) is Durability.KAFKA
     await log.stop()
 
 
@@ -123,16 +124,16 @@ async def test_the_limit_on_bytes_is_inclusive_and_beyond_it_nothing_is_acknowle
     limit = 1_000
     log = await bench.start(max_bytes=limit)
     bench.kafka.problem = "away"
-    assert await log.append(0, [Record(b"x" * 400, 1)]) is Durability.SPILL
+    assert await log.append(Lane(EVENTS_RAW, 0), [Record(b"x" * 400, 1)]) is Durability.SPILL
     last = [Record(b"y" * (600 + more), 1)]
     if more <= 0:
-        assert await log.append(0, last) is Durability.SPILL
+        assert await log.append(Lane(EVENTS_RAW, 0), last) is Durability.SPILL
         assert log.problem == ""
         last = [Record(b"z" * 2, 1)]
     with pytest.raises(LogUnavailableError, match="HEADRACE_SPILL_MAX_BYTES"):
-        await log.append(0, last)
+        await log.append(Lane(EVENTS_RAW, 0), last)
     assert "HEADRACE_SPILL_MAX_BYTES" in log.problem
-    assert await log.append(1, [Record(b"", 1)]) is Durability.SPILL
+    assert await log.append(Lane(EVENTS_RAW, 1), [Record(b"", 1)]) is Durability.SPILL
     bench.kafka.problem = ""
     await bench.drained()
     assert log.spill_problem == ""
@@ -143,8 +144,8 @@ async def test_the_limit_on_bytes_is_inclusive_and_beyond_it_nothing_is_acknowle
 async def test_what_kafka_acknowledges_late_is_not_sent_to_it_again(bench: Bench):
     log = await bench.start(AT_ONCE_S)
     bench.kafka.acknowledges.clear()
-    assert await log.append(0, records(1)) is Durability.SPILL
-    assert await log.append(0, records(2)) is Durability.SPILL
+    assert await log.append(Lane(EVENTS_RAW, 0), records(1)) is Durability.SPILL
+    assert await log.append(Lane(EVENTS_RAW, 0), records(2)) is Durability.SPILL
     bench.kafka.acknowledges.set()
     await bench.drained()
     assert bench.kafka.values() == values(1, 2)
@@ -155,7 +156,7 @@ async def test_what_kafka_acknowledges_late_is_not_sent_to_it_again(bench: Bench
 async def test_what_the_producer_gave_up_is_sent_again(bench: Bench):
     log = await bench.start(AT_ONCE_S)
     bench.kafka.acknowledges.clear()
-    assert await log.append(0, records(1)) is Durability.SPILL
+    assert await log.append(Lane(EVENTS_RAW, 0), records(1)) is Durability.SPILL
     bench.kafka.fails = True
     bench.kafka.acknowledges.set()
     await until(lambda: not log._backlogs or all(not backlog.late for backlog in log._backlogs.values()))
@@ -168,7 +169,7 @@ async def test_what_the_producer_gave_up_is_sent_again(bench: Bench):
 async def test_a_producer_that_fails_at_once_costs_nothing(bench: Bench):
     log = await bench.start()
     bench.kafka.fails = True
-    assert await log.append(0, records(1)) is Durability.SPILL
+    assert await log.append(Lane(EVENTS_RAW, 0), records(1)) is Durability.SPILL
     bench.kafka.fails = False
     await bench.drained()
     assert bench.kafka.values() == values(1)
@@ -185,7 +186,7 @@ async def test_nothing_overtakes_within_a_partition_however_kafka_comes_and_goes
     async def send(partition: int) -> None:
         # As the linger does it: one append of a partition at a time.
         for number in range(120):
-            taken[await log.append(partition, records(number))] += 1
+            taken[await log.append(Lane(EVENTS_RAW, partition), records(number))] += 1
             if number % 2 == 0:
                 await asyncio.sleep(chance.random() * AT_ONCE_S)
 
@@ -212,12 +213,12 @@ async def test_nothing_overtakes_within_a_partition_however_kafka_comes_and_goes
 async def test_what_waits_is_there_for_the_next_start_and_goes_before_what_is_new(bench: Bench):
     log = await bench.start()
     bench.kafka.problem = "away"
-    await log.append(0, records(1, 2))
+    await log.append(Lane(EVENTS_RAW, 0), records(1, 2))
     await log.stop()
     log = await bench.start()
     assert log.holds_any
     assert (bench.count("spill_chunks"), bench.count("spill_bytes")) == (2, 14)
-    assert await log.append(0, records(3)) is Durability.SPILL
+    assert await log.append(Lane(EVENTS_RAW, 0), records(3)) is Durability.SPILL
     bench.kafka.problem = ""
     await bench.drained()
     assert bench.kafka.values() == values(1, 2, 3)
@@ -227,12 +228,12 @@ async def test_what_waits_is_there_for_the_next_start_and_goes_before_what_is_ne
 async def test_an_event_waits_for_the_last_batch_before_it_and_then_goes_straight_to_kafka(bench: Bench):
     log = await bench.start()
     bench.kafka.problem = "away"
-    await log.append(0, records(1))
+    await log.append(Lane(EVENTS_RAW, 0), records(1))
     bench.kafka.acknowledges.clear()
     bench.kafka.problem = ""
     [backlog] = log._backlogs.values()
     await until(lambda: backlog.is_last_batch_sent)
-    new = asyncio.create_task(log.append(0, records(2)))
+    new = asyncio.create_task(log.append(Lane(EVENTS_RAW, 0), records(2)))
     await asyncio.sleep(0)
     bench.kafka.acknowledges.set()
     assert await new is Durability.KAFKA
@@ -258,15 +259,15 @@ async def test_a_disk_that_fails_is_no_acknowledgement_and_is_tried_again(
     full_disk(2)
     large = [Record(b"x" * 50_000, 1)]
     with pytest.raises(LogUnavailableError, match="full"):
-        await log.append(0, large)
+        await log.append(Lane(EVENTS_RAW, 0), large)
     assert str(bench.folder) in log.problem
     assert "away" in log.problem
     assert bench.count("spill_errors_total") == 1
     with pytest.raises(LogUnavailableError, match="full"):
-        await log.append(0, records(1))
+        await log.append(Lane(EVENTS_RAW, 0), records(1))
     full_disk(1_000)
     await until(lambda: not log.problem)
-    assert await log.append(0, large) is Durability.SPILL
+    assert await log.append(Lane(EVENTS_RAW, 0), large) is Durability.SPILL
     bench.kafka.problem = ""
     await bench.drained()
     assert bench.kafka.values() == [large[0].value]
@@ -277,12 +278,12 @@ async def test_while_the_disk_fails_kafka_alone_is_enough(bench: Bench, full_dis
     log = await bench.start(AT_ONCE_S)
     bench.kafka.acknowledges.clear()
     full_disk(2)
-    waiting = asyncio.create_task(log.append(0, [Record(b"x" * 50_000, 1)]))
+    waiting = asyncio.create_task(log.append(Lane(EVENTS_RAW, 0), [Record(b"x" * 50_000, 1)]))
     await until(lambda: log.spill_problem)
     assert not waiting.done()
     bench.kafka.acknowledges.set()
     assert await waiting is Durability.KAFKA
-    assert await log.append(0, records(1)) is Durability.KAFKA
+    assert await log.append(Lane(EVENTS_RAW, 0), records(1)) is Durability.KAFKA
     assert log.problem == ""
     await log.stop()
 

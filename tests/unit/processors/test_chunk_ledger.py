@@ -89,7 +89,7 @@ def test_a_chunk_that_is_read_again_gives_the_same_record(chunks: list[list[tupl
         done = take(record, index)
         first.append(done.ledger)
         entry = encode_entry(record.append_ms, done.claimed)
-        changelog[record.offset] = decode_entry(entry_key(2, record.offset), entry)
+        changelog[record.offset] = decode_entry(entry_key(1, 2, record.offset), entry)
     rebuilt = ClaimsIndex.rebuild(changelog.values(), 1_000_000)
     assert [take(record, rebuilt).ledger for record in records[start:]] == first[start:]
 

@@ -119,13 +119,13 @@ def test_places_of_many_expired_records_are_given_back():
 
 def test_an_entry_comes_back_as_it_was_written():
     ids = [event_id(n) for n in range(3)]
-    entry = decode_entry(entry_key(7, 2**40), encode_entry(1_763_740_000_000, ids))
+    entry = decode_entry(entry_key(1, 7, 2**40), encode_entry(1_763_740_000_000, ids))
     assert entry == Entry(2**40, 1_763_740_000_000, b"".join(ids))
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "version", "key"])
 def test_a_damaged_entry_is_never_taken_for_a_claim(damage: str):
-    key, value = entry_key(0, 1), encode_entry(5, [event_id(1), event_id(2)])
+    key, value = entry_key(1, 0, 1), encode_entry(5, [event_id(1), event_id(2)])
     if damage == "cut":
         value = value[:-1]
     elif damage == "flip":
@@ -155,7 +155,7 @@ def test_a_worker_that_restarts_anywhere_decides_as_one_that_never_stopped(
         expected = take(steady, offset, clock, ids)
         assert take(restarted, offset, clock, ids) == expected
         claimed = [i for i, emit in zip(ids, expected, strict=True) if emit]
-        changelog[offset] = decode_entry(entry_key(0, offset), encode_entry(clock, claimed))
+        changelog[offset] = decode_entry(entry_key(1, 0, offset), encode_entry(clock, claimed))
         for gone in steady.expire(clock):
             del changelog[gone]
         if chance.random() < 0.4:

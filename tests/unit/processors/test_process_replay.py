@@ -159,4 +159,4 @@ def test_claims_that_are_read_back_decide_about_replays_as_those_that_were_never
         assert (done.emitted, done.claimed, done.firsts) == (again.emitted, again.claimed, again.firsts)
         assert done.ledger == again.ledger
         entry = encode_entry(append_ms, done.claimed, done.firsts)
-        changelog[offset] = decode_entry(entry_key(2, offset), entry)
+        changelog[offset] = decode_entry(entry_key(1, 2, offset), entry)
