@@ -1,8 +1,10 @@
 """What the console needs to know."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
+from console.rehearsal import Command
 from schemas.kafka import KafkaConnection
 from schemas.store import StoreAddress
 
@@ -36,5 +38,10 @@ class ConsoleConfig:
     sql: SqlLimits = field(default_factory=SqlLimits)
     allowed_hosts: tuple[str, ...] = ()
     """Names besides localhost under which a console on a loopback address may be asked for."""
+    asks_for_keys: bool = False
+    """Whether the API asks for a console key: beyond a loopback address."""
+    charts: Path | None = None
+    """Folder with the jar of the chart library, whether or not it is there yet."""
+    dry_run: Command = field(default_factory=Command)
     viewer_patience_s: float = 30.0
     """A viewer of the live stream that takes nothing for so long, although something waits, is let go of."""

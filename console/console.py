@@ -1,5 +1,6 @@
 """The console put together: which part answers what, and what they share."""
 
+from dataclasses import replace
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -9,7 +10,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from console import answers, dead_letters, events, experiments, openapi, pages, pipeline
+from console import access, answers, charts, dead_letters, events, experiments, openapi, pages, pipeline, rehearsal
+from console.access import Access, ConsoleKeys
 from console.config import ConsoleConfig
 from console.health.route import Health
 from console.ledger import route as ledger_route
@@ -18,6 +20,7 @@ from console.live.hub import Hub
 from console.live.look import Look
 from console.live.replay import Replay
 from console.log_watch import LogWatch
+from console.rehearsal import Command
 from console.shield import Shield
 from console.sql import route as sql_route
 from console.sql.run import SqlRunner
@@ -41,8 +44,11 @@ class Console:
         self._sql = SqlRunner(config.store, self._store, config.sql, metrics)
         self._log = LogWatch(config.kafka)
         self._store_watch = StoreWatch(self._store)
+        self._keys = ConsoleKeys(config.kafka) if config.asks_for_keys else None
         routes = [
             *pages.routes(),
+            *charts.routes(config.charts),
+            *access.routes(self._keys),
             Route("/openapi.json", _describe),
             *sql_route.routes(self._sql),
             *live_route.routes(self._hub, self._past),
@@ -50,13 +56,22 @@ class Console:
             *pipeline.routes(self._store, self._log),
             *ledger_route.routes(config.kafka, self._store),
             *dead_letters.routes(self._store),
+            *rehearsal.routes(self._dry_run(config)),
             *events.routes(self._store),
         ]
         app = Starlette(routes=routes, exception_handlers=answers.HANDLERS)
-        self.app: ASGIApp = Shield(app, config.allowed_hosts)
+        guarded: ASGIApp = app if self._keys is None else Access(app, self._keys)
+        self.app: ASGIApp = Shield(guarded, config.allowed_hosts)
+
+    def _dry_run(self, config: ConsoleConfig) -> Command:
+        """Return the command that asks this console in its turn, with a key of its own where one is needed."""
+        key = {"HEADRACE_CONSOLE_KEY": self._keys.own} if self._keys is not None else {}
+        return replace(config.dry_run, environment={**config.dry_run.environment, **key})
 
     async def start(self) -> None:
         """Begin to watch the log and the store; what is not there yet is waited for in the background."""
+        if self._keys is not None:
+            await self._keys.start()
         self._log.start()
         self._store_watch.start()
         self._hub.start()
@@ -68,6 +83,8 @@ class Console:
 
     async def stop(self) -> None:
         """End the streams and the queries, and let go of log and store."""
+        if self._keys is not None:
+            await self._keys.stop()
         await self._hub.stop()
         await self._past.look.stop()
         await self._log.stop()

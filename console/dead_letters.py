@@ -10,6 +10,7 @@ from console.answers import RefusedError, json_answer
 from console.questions import rows, window_s
 from console.store_pool import StorePool
 from schemas.dead_letter_counts import GROUPINGS, groups
+from schemas.masking import masked
 
 _BY: Final = "stage,reason,environment,event,code"
 
@@ -50,7 +51,7 @@ def _group(row: dict[str, Any], by: list[str]) -> dict[str, Any]:
         "first": row["first"].replace(" ", "T") + "Z",
         "last": row["last"].replace(" ", "T") + "Z",
         "sample": row["sample"],
-        "message": row["said"],
+        "message": masked(str(row["said"]).encode("utf-8", "surrogatepass")),
     }
 
 

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from console import openapi_page
 from console.events import EVENTS_MAX, HOPS
 from console.experiments import KINDS
 from console.health import openapi as health
@@ -201,8 +202,10 @@ DOCUMENT: Final[Json] = {
         "/api/exposures/stream": {
             "get": {
                 "summary": "Exposures as they happen (server-sent events)",
-                "description": "Events: `exposure` (one each), `tally` (every second: records read, looked at, "
-                "matched, shown, sampled_out, missed, unreadable), `status` (live or waiting, with a message).",
+                "description": "Events: `exposure` (one each; `outcome` says whether it was accepted, a duplicate or "
+                "rejected), `tally` (every second: events read, looked at, matched, shown, sampled_out, missed, "
+                "unreadable, and the true rate of each outcome), `status` (live or waiting, with a message). Without "
+                "`tier` only production.",
                 "parameters": _STREAM,
                 "responses": {
                     "200": {"description": "A stream that does not end.", "content": {"text/event-stream": {}}},
@@ -268,6 +271,7 @@ DOCUMENT: Final[Json] = {
                 },
             }
         },
+        **openapi_page.PATHS,
         "/api/pipeline": {
             "get": {
                 "summary": "What flows, how far behind each stage is, what has landed",

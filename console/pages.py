@@ -40,11 +40,17 @@ def assets() -> dict[str, Asset]:
     return found
 
 
+VIEWS: Final = (
+    "/", "/experiments", "/experiments/{name:path}", "/live", "/events", "/events/{name:path}", "/dead-letters", "/sql",
+)  # fmt: skip
+"""The addresses of the page: it is one file, and finds its view by the address."""
+
+
 def routes() -> list[Route]:
-    """Return a route for each file; `index.html` is `/`."""
-    return [
-        Route("/" if asset.name == "index.html" else f"/{asset.name}", _serve(asset)) for asset in assets().values()
-    ]
+    """Return a route for each file, and one for each view."""
+    found = assets()
+    page = _serve(found.pop("index.html"))
+    return [Route(f"/{asset.name}", _serve(asset)) for asset in found.values()] + [Route(at, page) for at in VIEWS]
 
 
 def _serve(asset: Asset) -> Callable[[Request], Awaitable[Response]]:

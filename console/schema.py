@@ -11,9 +11,11 @@ TEXT: Final[Json] = {"type": "string"}
 
 _STATUS: Final = {
     400: "The request cannot be understood or answered as it is.",
-    403: "The statement would change something or reach outside the store.",
+    401: "A console key is missing, unknown or revoked.",
+    403: "The statement would change something or reach outside the store, or the key may not read.",
     404: "There is nothing of that name.",
     408: "The query took too long and was ended.",
+    413: "The body is too large.",
     503: "The store or the log cannot be asked now; try again.",
 }
 

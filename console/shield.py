@@ -1,6 +1,5 @@
 """What stands in front of every answer: who may ask, and what a browser may do with it."""
 
-import ipaddress
 from typing import Final
 
 import orjson
@@ -8,6 +7,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from console.answers import JSON, RefusedError
+from schemas.loopback import is_loopback
 
 _CONTENT_POLICY: Final = (
     "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -30,18 +30,11 @@ def host_name(host: str) -> str:
     return host.partition(":")[0].lower().rstrip(".")
 
 
-def is_loopback(name: str) -> bool:
-    """Whether a host name or address is this machine's own."""
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+_SAFE: Final = ("GET", "HEAD", "OPTIONS")
 
 
 class Shield:
-    """Adds the security headers, and refuses what reaches a loopback address under a foreign name.
+    """Adds the security headers, and refuses foreign names of a loopback address and foreign pages.
 
     Without the latter any web page could have a name of its own point to 127.0.0.1 and read the
     console with the browser of whoever looks at that page (DNS rebinding).
@@ -64,13 +57,8 @@ class Shield:
                     headers.setdefault(name, value)
             await send(message)
 
-        if self._is_foreign(scope):
-            refusal = RefusedError(
-                403,
-                "foreign_host",
-                "The console listens for this machine only, and was asked for under a foreign name.",
-                "Open it as http://127.0.0.1 or http://localhost.",
-            )
+        refusal = self._refusal(scope)
+        if refusal is not None:
             body = orjson.dumps(refusal.as_json())
             start = {"type": "http.response.start", "status": 403, "headers": [(b"content-type", JSON.encode())]}
             await send_with_headers(start)
@@ -78,9 +66,31 @@ class Shield:
             return
         await self._app(scope, receive, send_with_headers)
 
+    def _refusal(self, scope: Scope) -> RefusedError | None:
+        if self._is_foreign(scope):
+            return RefusedError(
+                403,
+                "foreign_host",
+                "The console listens for this machine only, and was asked for under a foreign name.",
+                "Open it as http://127.0.0.1 or http://localhost, or add the name to HEADRACE_ALLOWED_HOSTS.",
+            )
+        if scope["method"] not in _SAFE and _is_cross_site(Headers(scope=scope)):
+            return RefusedError(
+                403, "foreign_page", "A page of another site asked for this.", "Ask from the console's own page."
+            )
+        return None
+
     def _is_foreign(self, scope: Scope) -> bool:
         server = scope.get("server")
         if not server or not is_loopback(str(server[0])):
             return False
         name = host_name(Headers(scope=scope).get("host", ""))
         return not (is_loopback(name) or name in self._allowed)
+
+
+def _is_cross_site(headers: Headers) -> bool:
+    """Whether a browser says that another site's page sends this: its keys and its loopback address are not theirs."""
+    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return True
+    origin = headers.get("origin", "")
+    return bool(origin) and origin.partition("://")[2].lower() != headers.get("host", "").lower()

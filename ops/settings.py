@@ -13,6 +13,7 @@ from processors.enrich.privacy import PRIVACY_KEY_BYTES, Action, PrivacyPolicy
 from schemas.exposure_rule import ExposureRule
 from schemas.kafka import KafkaConnection
 from schemas.limits import CLAIMS_WINDOW_MS, IDENTITY_LINKS, SPILL_BYTES
+from schemas.loopback import is_loopback
 from schemas.store import StoreAddress
 
 CONFIG_FILE: Final = "headrace.toml"
@@ -107,6 +108,12 @@ class Settings(BaseSettings):
     )
     archive_file_s: float = Field(300, gt=0, description="How long a chunk waits for its archive file at the most.")
 
+    allowed_hosts: list[str] = Field(
+        [], description="Names besides localhost under which a console on a loopback address may be asked for."
+    )
+    console_keys: Literal["auto", "required"] = Field(
+        "auto", description="When the console asks for a console key. auto: when HEADRACE_HOST is no loopback address."
+    )
     console_url: str = Field("", description="Where the command line finds the console. Empty: this machine's.")
     console_key: str = Field("", description="Console key that the command line sends.")
     project: str = Field("default", description="Project that commands work on.")
@@ -227,6 +234,11 @@ class Settings(BaseSettings):
     def console_address(self) -> str:
         """Base URL of the console's API."""
         return self.console_url.rstrip("/") or f"http://127.0.0.1:{self.console_port}"
+
+    @property
+    def asks_for_console_keys(self) -> bool:
+        """Whether whoever reads through the console needs a console key."""
+        return self.console_keys == "required" or not is_loopback(self.host)
 
     def admin_port(self, process: str) -> int:
         """Return the admin port of `gateway`, `worker`, `lander`, `store` or `console`."""

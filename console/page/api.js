@@ -30,26 +30,36 @@ export async function ask(path, options = {}) {
   } catch {
     throw new Refused(answer.status, { message: `The console answered ${answer.status} with something unreadable.` });
   }
+  if (answer.status === 401) document.dispatchEvent(new Event("signed-out"));
   if (!answer.ok) throw new Refused(answer.status, body.error);
   return body;
 }
 
-/** Call `ask` now and then every `everyMs` while the page is looked at. Returns a function that asks at once. */
+/** Do `work` now and then every `everyMs` while the page is looked at. Returns how to do it at once, and how to end it. */
 export function repeat(everyMs, work) {
   let timer;
   let running = false;
+  let ended = false;
   const run = async () => {
     clearTimeout(timer);
-    if (running) return;
+    if (running || ended) return;
     running = true;
     try {
       await work();
     } finally {
       running = false;
-      timer = setTimeout(run, document.hidden ? 5 * everyMs : everyMs);
+      if (!ended) timer = setTimeout(run, document.hidden ? 5 * everyMs : everyMs);
     }
   };
-  document.addEventListener("visibilitychange", () => document.hidden || run());
+  const onShown = () => document.hidden || run();
+  document.addEventListener("visibilitychange", onShown);
   run();
-  return run;
+  return {
+    now: run,
+    stop() {
+      ended = true;
+      clearTimeout(timer);
+      document.removeEventListener("visibilitychange", onShown);
+    },
+  };
 }

@@ -33,4 +33,8 @@ export function colorOf(entity, arm) {
   return `var(--arm-${1 + (position % (PALETTE - 1))})`;
 }
 
-export const onChange = (listener) => listeners.add(listener);
+/** Be told when the arms of an entity change their colours. Returns how to end. */
+export function onChange(listener) {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}

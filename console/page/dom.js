@@ -26,6 +26,45 @@ export function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** What there is to say when there is nothing to show: what is so, and what to do. */
+export const empty = (title, ...lines) => h("div", { class: "empty" }, h("strong", {}, title), ...lines.map((line) => h("p", {}, ...[line].flat())));
+
+export const code = (text) => h("code", {}, text);
+
+/** A section with a heading, and what stands beside it. */
+export function panel(title, { id, beside = [], level = "h2", className = "" } = {}, ...content) {
+  return h(
+    "section",
+    { class: `panel ${className}`, "aria-labelledby": id },
+    h("div", { class: "head" }, h(level, { id }, title), h("span", { class: "gap" }), ...beside),
+    ...content,
+  );
+}
+
+/** A table: columns are {name, number}; cells are texts or elements. */
+export function table(caption, columns, rows, className = "") {
+  return h(
+    "div",
+    { class: `table ${className}`, tabindex: 0, role: "region", "aria-label": caption },
+    h(
+      "table",
+      {},
+      h("caption", { class: "unseen" }, caption),
+      h("thead", {}, h("tr", {}, ...columns.map(({ name, number }) => h("th", { scope: "col", class: number ? "number" : "" }, name)))),
+      h("tbody", {}, ...rows.map((row) => h("tr", {}, ...row.map((cell, index) => tableCell(cell, index, columns[index]))))),
+    ),
+  );
+}
+
+function tableCell(cell, index, { number }) {
+  const properties = { class: number ? "number" : "" };
+  return index ? h("td", properties, cell ?? "–") : h("th", { scope: "row", ...properties }, cell ?? "–");
+}
+
+/** A light says by its word as well what it says by its colour. */
+export const LIGHTS = { green: "Healthy", yellow: "Look at it", red: "Broken", unknown: "Not known yet" };
+export const light = (name, word = LIGHTS[name]) => h("span", { class: "light", "data-light": name }, word);
+
 /** Show a state and its word, for example "live". */
 export function state(element, name, text) {
   if (name) element.dataset.state = name;

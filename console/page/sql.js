@@ -1,7 +1,7 @@
 // The SQL box: examples, a question, and its answer as a table.
 
 import { ask } from "./api.js";
-import { $, h, state } from "./dom.js";
+import { $, empty, h, state } from "./dom.js";
 import { count, duration } from "./format.js";
 
 const EXAMPLES = {
@@ -41,10 +41,11 @@ LIMIT 50`,
   "What columns there are": `DESCRIBE exposures`,
 };
 
+const SAVED = { csv: "CSV", jsonl: "JSON lines", arrow: "Arrow" };
 const KEY = "headrace.query";
 const SHOWN_MAX = 1000;
-const query = $("#query");
 let running = null;
+let query = null;
 
 async function run() {
   running?.abort();
@@ -77,7 +78,7 @@ function show({ columns, rows, statistics }) {
   $("#result").hidden = false;
   $("#result").scrollTop = 0;
   $("#result").replaceChildren(
-    rows.length ? h("table", {}, h("thead", {}, head), h("tbody", {}, ...body)) : h("div", { class: "empty" }, h("strong", {}, "No rows"), h("p", {}, "The query ran, and nothing matched.")),
+    rows.length ? h("table", {}, h("thead", {}, head), h("tbody", {}, ...body)) : empty("No rows", "The query ran, and nothing matched."),
     notes.length ? h("div", { class: "cut" }, notes.join(" ")) : "",
   );
 }
@@ -89,7 +90,7 @@ function cell(value, type) {
 }
 
 function refreshLinks() {
-  for (const format of ["csv", "jsonl", "arrow"]) {
+  for (const format of Object.keys(SAVED)) {
     $(`#save-${format}`).href = `/api/sql?${new URLSearchParams({ query: query.value, format, download: 1 })}`;
   }
 }
@@ -111,25 +112,59 @@ function remembered() {
   }
 }
 
-export function startSql() {
-  if (/Mac|iPhone|iPad/.test(navigator.platform)) $("#run kbd").textContent = "⌘ ↵";
-  const [first] = Object.values(EXAMPLES);
-  query.value = remembered() || first;
-  refreshLinks();
-  $("#examples").append(
-    ...Object.entries(EXAMPLES).map(([title, text]) =>
-      h("button", { type: "button", on: { click: () => ((query.value = text), remember(), run()) } }, title),
+function box() {
+  return h(
+    "section",
+    { class: "panel sql", "aria-labelledby": "sql-title" },
+    h("div", { class: "head" }, h("h1", { id: "sql-title" }, "SQL"), h("span", { class: "hint" }, "Read only · 10 s · 10,000 rows")),
+    h(
+      "div",
+      { class: "sql-grid" },
+      h("div", { class: "examples", id: "examples", role: "group", "aria-label": "Example queries" }),
+      h(
+        "form",
+        { id: "sql-form", class: "query" },
+        h("textarea", { id: "query", "aria-label": "SQL query", spellcheck: "false", autocapitalize: "off", autocomplete: "off", autocorrect: "off", rows: 7 }),
+        h(
+          "div",
+          { class: "actions" },
+          h("button", { id: "run", class: "primary", type: "submit" }, "Run ", h("kbd", {}, /Mac|iPhone|iPad/.test(navigator.platform) ? "⌘ ↵" : "Ctrl ↵")),
+          h("span", { class: "saves" }, "Save as ", ...Object.entries(SAVED).map(([format, name]) => h("a", { id: `save-${format}`, download: true }, name))),
+          h("span", { class: "gap" }),
+          h("span", { id: "sql-state", class: "state", role: "status" }),
+        ),
+      ),
     ),
+    h("div", { id: "sql-error", class: "problem", role: "alert", hidden: true }),
+    h("div", { id: "result", class: "result", tabindex: 0, role: "region", "aria-label": "Result", hidden: true }),
   );
-  query.addEventListener("input", remember);
-  query.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+}
+
+export const sql = {
+  path: "/sql",
+  section: "sql",
+  title: () => "SQL",
+  open(root, { query: asked }) {
+    root.append(box());
+    query = $("#query");
+    query.value = asked.get("query") || remembered() || Object.values(EXAMPLES)[0];
+    refreshLinks();
+    $("#examples").append(
+      ...Object.entries(EXAMPLES).map(([title, text]) =>
+        h("button", { type: "button", on: { click: () => ((query.value = text), remember(), run()) } }, title),
+      ),
+    );
+    query.addEventListener("input", remember);
+    query.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+        event.preventDefault();
+        run();
+      }
+    });
+    $("#sql-form").addEventListener("submit", (event) => {
       event.preventDefault();
       run();
-    }
-  });
-  $("#sql-form").addEventListener("submit", (event) => {
-    event.preventDefault();
-    run();
-  });
-}
+    });
+    return () => running?.abort();
+  },
+};

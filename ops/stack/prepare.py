@@ -26,12 +26,16 @@ _POLL_S: Final = 0.1
 
 
 async def prepare(cache_dir: Path) -> None:
-    """Fetch the broker's jars and make its class archive, where they are not there yet.
+    """Fetch the jars of broker and charts and make the broker's class archive, where they are not there yet.
 
-    Raises StackError when the jars cannot be had; a broker without an archive is only slower.
+    Raises StackError when the broker's cannot be had; one without an archive is only slower.
     """
     java = toolchain.find_java()
     libs = await jars.resolve_jars(cache_dir, _say)
+    try:
+        await jars.resolve_jars(cache_dir, _say, jars.CHARTS)
+    except StackError as error:
+        _say(f"the page will show tables in place of charts: {error}")
     archive = class_archive.path_of(java, libs)
     if archive.is_file():
         return

@@ -21,8 +21,11 @@ from support.ports import free_port_block
 
 from console.config import ConsoleConfig, SqlLimits
 from console.console import Console
+from console.rehearsal import Command
 from ops import logs
 from ops.http_server import HttpServer, bind
+from ops.settings import Settings
+from ops.stack.jars import CHARTS, jars_dir
 from processors.rollups.roll import turn
 from schemas import migrations
 from schemas.avro import EXPOSURE
@@ -56,6 +59,7 @@ def running_console(
     port: int = 0,
     time_limit_s: float = TIME_LIMIT_S,
     viewer_patience_s: float = ConsoleConfig.viewer_patience_s,
+    asks_for_keys: bool = False,
 ) -> Iterator[RunningConsole]:
     """Serve a console whose store holds these exposures, and whose queries may take `time_limit_s`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +76,7 @@ def running_console(
                 __file__,
                 str(folder),
                 kafka.bootstrap,
-                *map(str, (port, time_limit_s, viewer_patience_s)),
+                *map(str, (port, time_limit_s, viewer_patience_s, int(asks_for_keys))),
             ],
             stderr=output,
             stdout=output,
@@ -94,17 +98,28 @@ def _wait_until_it_answers(console: RunningConsole) -> None:
             assert console.process.poll() is None, console.log.read_text()[-3000:]
             assert time.monotonic() < until, console.log.read_text()[-3000:]
             try:
-                if client.get("/api/pipeline").status_code == 200:
+                if client.get("/openapi.json").status_code == 200:
                     return
             except httpx.TransportError:
                 time.sleep(0.05)
 
 
-async def _serve(folder: Path, bootstrap: str, port: int, time_limit_s: float, viewer_patience_s: float) -> None:
+async def _serve(
+    folder: Path, bootstrap: str, port: int, time_limit_s: float, viewer_patience_s: float, asks_for_keys: bool
+) -> None:
     store = StoreAddress(path=folder / "store")
     _fill(store, (folder / _SEED).read_bytes())
     limits = SqlLimits(time_s=time_limit_s, memory_bytes=256 << 20)
-    config = ConsoleConfig(KafkaConnection(bootstrap), store, limits, viewer_patience_s=viewer_patience_s)
+    settings = {"HEADRACE_KAFKA_BOOTSTRAP": bootstrap, "HEADRACE_CONSOLE_URL": f"http://127.0.0.1:{port}"}
+    config = ConsoleConfig(
+        KafkaConnection(bootstrap),
+        store,
+        limits,
+        asks_for_keys=asks_for_keys,
+        charts=jars_dir(Settings().cache_dir, CHARTS),
+        dry_run=Command((sys.executable, "-m", "ops.cli"), {**os.environ, **settings}),
+        viewer_patience_s=viewer_patience_s,
+    )
     console = Console(config, ConsoleMetrics())
     server = HttpServer(console.app, bind("127.0.0.1", port, "the port"), drain_s=1)
     stopped = asyncio.Event()
@@ -129,4 +144,12 @@ def _fill(store: StoreAddress, seed: bytes) -> None:
 
 if __name__ == "__main__":
     logs.configure("info", "console")
-    asyncio.run(_serve(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), *map(float, sys.argv[4:])))
+    asyncio.run(
+        _serve(
+            Path(sys.argv[1]),
+            sys.argv[2],
+            int(sys.argv[3]),
+            *map(float, sys.argv[4:6]),
+            asks_for_keys=sys.argv[6] == "1",
+        )
+    )
