@@ -30,8 +30,10 @@ function show(view, parameters, isFirst) {
   root.className = `view ${shown.section}`;
   document.title = `${shown.title(parameters)} · Headrace`;
   for (const link of document.querySelectorAll(".sections a")) {
-    if (link.dataset.section === shown.section) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    if (link.dataset.section === shown.section) {
+      link.setAttribute("aria-current", "page");
+      link.parentElement.scrollLeft = link.offsetLeft - 40; // on a phone they do not all fit
+    } else link.removeAttribute("aria-current");
   }
   const close = shown.open(root, parameters);
   if (!isFirst) {

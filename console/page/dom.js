@@ -31,6 +31,9 @@ export const empty = (title, ...lines) => h("div", { class: "empty" }, h("strong
 
 export const code = (text) => h("code", {}, text);
 
+/** A sentence of the API's, in which `…` is code. */
+export const said = (text) => text.split("`").map((part, index) => (index % 2 ? code(part) : part));
+
 /** A section with a heading, and what stands beside it. */
 export function panel(title, { id, beside = [], level = "h2", className = "" } = {}, ...content) {
   return h(

@@ -3,7 +3,7 @@
 import { ask, repeat } from "./api.js";
 import { colorOf } from "./arms.js";
 import { lines } from "./charts.js";
-import { empty, h, light, panel, table, write } from "./dom.js";
+import { empty, h, light, panel, said, table, write } from "./dom.js";
 import { addressOf, bars, merged, WINDOWS } from "./experiments.js";
 import { ago, count, duration, KINDS, percent } from "./format.js";
 import { stream } from "./live.js";
@@ -13,7 +13,7 @@ import { keep } from "./router.js";
 const EXCLUDED = {
   non_production: "of other tiers", secondary: "secondary", manual: "manual", override: "by override", holdout: "in a holdout",
   rule_default: "by the default rule", rule_prestart: "before the start", rule_disabled: "while disabled",
-  rule_layer_assignment: "by the layer's assignment", rule_not_allocated: "not allocated", no_group: "without a group", no_unit: "without a unit",
+  rule_layer_assignment: "by the layer's assignment", rule_not_allocated: "not allocated", not_by_chance: "by targeting and not by chance", no_group: "without a group", no_unit: "without a unit",
 };
 
 const time = (iso) => new Date(iso).toLocaleString("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
@@ -49,8 +49,8 @@ function signal(each) {
     light(each.light),
     h("strong", {}, each.title),
     h("span", { class: "value" }, valueOf(each)),
-    h("p", {}, each.why),
-    each.light === "green" || each.light === "unknown" ? null : h("p", { class: "action" }, `${each.meaning} ${each.action}`),
+    h("p", {}, ...said(each.why)),
+    each.light === "green" || each.light === "unknown" ? null : h("p", { class: "action" }, ...said(`${each.meaning} ${each.action}`)),
     groups.length ? h("p", { class: "hint" }, groups.map((one) => `${one.group}: ${count(one[told])} of ${count(one.of)}`).join(" · ")) : null,
   );
 }
@@ -79,7 +79,8 @@ function healthPanels(key) {
     signals: panel("Health signals", { id: "signals" }, signals, segments),
   };
   function update(health) {
-    const version = health.srm.versions.at(-1);
+    const { versions } = health.srm;
+    const version = versions.findLast((each) => each.path.length) ?? versions.at(-1);
     if (!version) {
       arms.replaceChildren(empty("Not counted yet", health.why));
       test.replaceChildren();
@@ -110,7 +111,7 @@ function healthPanels(key) {
     const { chi_squared: chi, sequential } = version;
     test.replaceChildren(
       h("p", { class: "lead" }, light(srm.light), ` ${srm.why}`),
-      srm.light === "red" || srm.light === "yellow" ? h("p", { class: "action" }, `${srm.meaning} ${srm.action}`) : "",
+      srm.light === "red" || srm.light === "yellow" ? h("p", { class: "action" }, ...said(`${srm.meaning} ${srm.action}`)) : "",
       h(
         "dl",
         { class: "parts" },
@@ -205,7 +206,9 @@ export const experiment = {
     const course = coursePanels(key);
     const timeline = panel("Config versions", { id: "timeline", className: "wide" }, versions);
     const watched = stream({ fixed: kind === "gate" || kind === "layer" ? { [kind]: name } : kind ? { kind, name } : { experiment: name }, title: "Live" });
-    const grid = h("div", { class: "grid" }, panel("Units by arm", { id: "units", beside: [span] }, now), health.parts.arms, health.parts.srm, health.parts.signals, course.element, timeline);
+    const left = h("div", { class: "stack" }, health.parts.arms, health.parts.srm, panel("Units by arm", { id: "units", beside: [span] }, now));
+    const grid = h("div", { class: "grid" }, left, h("div", { class: "stack" }, health.parts.signals), course.element, timeline);
+    if (kind) grid.classList.add("single");
     for (const part of [...Object.values(health.parts), course.element, timeline]) part.hidden = true;
     root.append(
       h("nav", { class: "crumbs", "aria-label": "Where you are" }, h("a", { href: "/experiments" }, "Experiments")),

@@ -3,7 +3,7 @@
 import { ask, repeat } from "./api.js";
 import { armOf, colorOf } from "./arms.js";
 import { empty, h, light, state } from "./dom.js";
-import { ago, count, KINDS, percent } from "./format.js";
+import { ago, count, counted, KINDS, percent } from "./format.js";
 import { firstSteps } from "./overview.js";
 import { keep } from "./router.js";
 
@@ -37,7 +37,7 @@ export function bars(key, arms) {
       const color = colorOf(key, arm.label);
       return h(
         "li",
-        { title: `${arm.label}: ${count(arm.units)} units, ${count(arm.exposures)} exposures` },
+        { title: `${arm.label}: ${counted(arm.units, "unit")}, ${counted(arm.exposures, "exposure")}` },
         h("span", { class: "arm" }, h("i", { css: { "--arm": color } }), h("span", {}, arm.label)),
         h("span", { class: "track", "aria-hidden": "true" }, h("span", { class: "fill", css: { "--arm": color, "--share": `${(100 * arm.units) / most}%` } })),
         h("span", { class: "share" }, percent(arm.units / sum)),
@@ -63,7 +63,7 @@ function card(entity) {
     ),
     health && health.light !== "green" ? h("p", { class: "why" }, health.why) : null,
     bars(`${entity.kind}/${entity.name}`, merged(entity)),
-    h("p", { class: "total" }, `${count(entity.units)} ${entity.units === 1 ? "unit" : "units"}, ${count(entity.exposures)} exposures, last ${ago(entity.last_seen)}`),
+    h("p", { class: "total" }, `${counted(entity.units, "unit")}, ${counted(entity.exposures, "exposure")}, last ${ago(entity.last_seen)}`),
   );
 }
 

@@ -23,7 +23,12 @@ export function duration(ms) {
   return `${Math.round(ms / 86_400_000)} d`;
 }
 
-export const ago = (iso, now = Date.now()) => `${duration(Math.max(0, now - Date.parse(iso)))} ago`;
+export function ago(iso, now = Date.now()) {
+  const ms = now - Date.parse(iso);
+  return ms < 1000 ? "just now" : `${duration(ms)} ago`;
+}
+
+export const counted = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
 
 const pad = (number, digits = 2) => String(number).padStart(digits, "0");
 
