@@ -17,6 +17,7 @@ from typing import Any
 
 import fastavro
 import httpx
+import orjson
 from support.ports import free_port_block
 
 from console.config import ConsoleConfig, SqlLimits
@@ -35,6 +36,7 @@ from schemas.store import StoreAddress
 
 TIME_LIMIT_S = 4.0
 _SEED = "exposures.avro"
+_CONFIGS = "config_versions.jsonl"
 PATIENCE_S = 60.0
 
 
@@ -60,9 +62,16 @@ def running_console(
     time_limit_s: float = TIME_LIMIT_S,
     viewer_patience_s: float = ConsoleConfig.viewer_patience_s,
     asks_for_keys: bool = False,
+    charts: Path | None = None,
+    config_rows: bytes = b"",
 ) -> Iterator[RunningConsole]:
-    """Serve a console whose store holds these exposures, and whose queries may take `time_limit_s`."""
+    """Serve a console whose store holds these exposures and lines of config_versions; queries may take `time_limit_s`.
+
+    `charts` is the folder of the chart library, unless given where it is fetched to.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / _CONFIGS).write_bytes(config_rows)
+    charts = charts or jars_dir(Settings().cache_dir, CHARTS)
     with (folder / _SEED).open("wb") as seed:
         if exposures:
             fastavro.writer(seed, EXPOSURE.json, exposures)
@@ -76,7 +85,7 @@ def running_console(
                 __file__,
                 str(folder),
                 kafka.bootstrap,
-                *map(str, (port, time_limit_s, viewer_patience_s, int(asks_for_keys))),
+                *map(str, (port, time_limit_s, viewer_patience_s, int(asks_for_keys), charts)),
             ],
             stderr=output,
             stdout=output,
@@ -105,10 +114,16 @@ def _wait_until_it_answers(console: RunningConsole) -> None:
 
 
 async def _serve(
-    folder: Path, bootstrap: str, port: int, time_limit_s: float, viewer_patience_s: float, asks_for_keys: bool
+    folder: Path,
+    bootstrap: str,
+    port: int,
+    time_limit_s: float,
+    viewer_patience_s: float,
+    asks_for_keys: bool,
+    charts: Path,
 ) -> None:
     store = StoreAddress(path=folder / "store")
-    _fill(store, (folder / _SEED).read_bytes())
+    _fill(store, (folder / _SEED).read_bytes(), (folder / _CONFIGS).read_bytes())
     limits = SqlLimits(time_s=time_limit_s, memory_bytes=256 << 20)
     settings = {"HEADRACE_KAFKA_BOOTSTRAP": bootstrap, "HEADRACE_CONSOLE_URL": f"http://127.0.0.1:{port}"}
     config = ConsoleConfig(
@@ -116,7 +131,7 @@ async def _serve(
         store,
         limits,
         asks_for_keys=asks_for_keys,
-        charts=jars_dir(Settings().cache_dir, CHARTS),
+        charts=charts,
         dry_run=Command((sys.executable, "-m", "ops.cli"), {**os.environ, **settings}),
         viewer_patience_s=viewer_patience_s,
     )
@@ -132,11 +147,14 @@ async def _serve(
     await console.stop()
 
 
-def _fill(store: StoreAddress, seed: bytes) -> None:
+def _fill(store: StoreAddress, seed: bytes, config_rows: bytes) -> None:
     client = store.connect()
     migrations.apply(client)
     if seed:
         client.raw_insert("exposures", column_names=EXPOSURE.columns, insert_block=seed, fmt="Avro")
+    if config_rows:
+        columns = list(orjson.loads(config_rows.splitlines()[0]))
+        client.raw_insert("config_versions", column_names=columns, insert_block=config_rows, fmt="JSONEachRow")
     while turn(client) is not None:
         pass
     client.close()
@@ -144,12 +162,5 @@ def _fill(store: StoreAddress, seed: bytes) -> None:
 
 if __name__ == "__main__":
     logs.configure("info", "console")
-    asyncio.run(
-        _serve(
-            Path(sys.argv[1]),
-            sys.argv[2],
-            int(sys.argv[3]),
-            *map(float, sys.argv[4:6]),
-            asks_for_keys=sys.argv[6] == "1",
-        )
-    )
+    folder, bootstrap, port, time_s, patience_s, keys, charts = sys.argv[1:]
+    asyncio.run(_serve(Path(folder), bootstrap, int(port), float(time_s), float(patience_s), keys == "1", Path(charts)))

@@ -10,6 +10,7 @@ from support.chromium import CHROMIUM, Page, browser
 from support.console_process import RunningConsole, running_console
 from support.console_truth import HOSTILE_NAME, arms
 from support.exposures import exposure
+from support.page_checks import AXE, check_narrow, check_readable
 from support.ports import free_port_block
 
 from schemas.kafka import KafkaConnection
@@ -30,42 +31,6 @@ _LOADED = {
     "/sql": "document.querySelector('#query').value !== ''",
 }
 _TRACE_OF_MARKUP = "document.querySelector('.view img') !== null"
-
-# For every text that can be seen: its size and the contrast of its colour with what lies behind it.
-_CONTRASTS = """(() => {
-  const rgba = (text) => { const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number); return { r, g, b, a }; };
-  const light = ({ r, g, b }) => [r, g, b].map((part) => part / 255)
-    .map((part) => part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, part, index) => sum + part * [0.2126, 0.7152, 0.0722][index], 0);
-  const behind = (element) => {
-    for (let each = element; each; each = each.parentElement) {
-      const color = rgba(getComputedStyle(each).backgroundColor);
-      if (color.a === 1) return color;
-    }
-    return { r: 255, g: 255, b: 255 };
-  };
-  const found = [];
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {
-    const element = walker.currentNode.parentElement;
-    const text = walker.currentNode.textContent.trim();
-    if (!text || !element.checkVisibility() || element.closest('noscript, kbd')) continue;
-    const [one, other] = [light(rgba(getComputedStyle(element).color)), light(behind(element))].sort((a, b) => b - a);
-    found.push([text.slice(0, 40), (one + 0.05) / (other + 0.05)]);
-  }
-  return found;
-})()"""
-
-_UNNAMED = """[...document.querySelectorAll('button, a, input, select, textarea, summary, [tabindex]')]
-  .filter((each) => each.checkVisibility())
-  .filter((each) => ![each, ...(each.labels ?? [])].some((named) => named.textContent.trim()))
-  .filter((each) => !each.getAttribute('aria-label'))
-  .map((each) => each.outerHTML)"""
-
-
-_AXE = Path(__file__).parents[2] / "sdk" / "node_modules" / "axe-core" / "axe.min.js"
-_AXE_FINDINGS = """axe.run(document, {resultTypes: ['violations']}).then(({ violations }) =>
-  violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' | ').slice(0, 400)}`))"""
 
 pytestmark = [
     pytest.mark.slow,
@@ -280,27 +245,15 @@ def test_every_example_query_runs(go: Go):
         assert page.run("document.querySelector('#sql-error').hidden")
 
 
-@pytest.mark.skipif(not _AXE.is_file(), reason="axe-core is missing: tests/install-parts")
+@pytest.mark.skipif(not AXE.is_file(), reason="axe-core is missing: tests/install-parts")
 @pytest.mark.parametrize("view", _LOADED)
 def test_every_view_can_be_read_in_light_and_in_dark_and_used_without_eyes(go: Go, view: str):
-    page = go(view)
-    page.run(_AXE.read_text() + ";true")
-    for dark in (False, True):
-        page.look(1440, 900, dark=dark)
-        page.run("document.getAnimations().forEach((each) => each.cancel())")
-        found: list[tuple[str, float]] = page.run(_CONTRASTS)
-        assert len(found) > 15
-        assert [each for each in found if each[1] < 4.5] == []
-        assert page.run(_AXE_FINDINGS) == []
-    assert page.run(_UNNAMED) == []
+    check_readable(go(view))
 
 
 @pytest.mark.parametrize("view", _LOADED)
 def test_no_view_is_wider_than_the_screen(go: Go, view: str):
-    page = go(view)
-    for width in (360, 768, 1024):
-        page.look(width, 800, phone=width < 700)
-        assert page.run("document.documentElement.scrollWidth") <= width
+    check_narrow(go(view))
 
 
 def test_the_way_of_the_tab_key_is_the_way_of_the_eye(go: Go):
