@@ -48,7 +48,7 @@ export function panel(title, { id, beside = [], level = "h2", className = "" } =
 export function table(caption, columns, rows, className = "") {
   return h(
     "div",
-    { class: `table ${className}`, tabindex: 0, role: "region", "aria-label": caption },
+    { class: `table ${className}`, tabindex: 0, role: "region", "aria-label": `${caption}: table` },
     h(
       "table",
       {},

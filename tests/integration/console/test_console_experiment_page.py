@@ -31,8 +31,10 @@ pytestmark = [
 _NOBODY = KafkaConnection("127.0.0.1:9")
 _SEED = 8
 _JUDGED = "document.querySelectorAll('.signals li').length === 8 && document.querySelector('.timeline tbody')"
-_DRAWN = """[...document.querySelectorAll('.plot canvas')].every((canvas) => canvas.width && canvas.getContext('2d')
-  .getImageData(0, 0, canvas.width, canvas.height).data.some((value) => value)) && Boolean(globalThis.Chart)"""
+_DRAWN = """globalThis.Chart && [...document.querySelectorAll('.plot canvas')].every((canvas) => {
+  const chart = Chart.getChart(canvas);
+  return canvas.width > 100 && chart?.data.datasets.length > 1 && chart.getDatasetMeta(0).data.length > 1;
+})"""
 
 
 @pytest.fixture(scope="module")
