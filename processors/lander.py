@@ -30,10 +30,12 @@ from processors.landing.positions import Positions
 from processors.landing.store_table import StoreTable
 from processors.landing.store_thread import StoreThread
 from processors.landing.tables import BY_TOPIC, LANDINGS
+from processors.log_bounds import LogBounds
+from processors.watchdog import StalledError, Watchdog
 from schemas import migrations, topics
 from schemas.crash_points import CrashPoint, reach
 from schemas.kafka import METADATA_MAX_AGE_MS, PRODUCER, KafkaConnection
-from schemas.limits import MIB
+from schemas.limits import LANDER_STALL_S, MIB
 from schemas.metrics import LanderMetrics
 from schemas.reasons import Reason
 from schemas.store import StoreAddress
@@ -53,7 +55,10 @@ _POLL_INTERVAL_MS: Final = 7 * 24 * 3600 * 1000
 
 _BACK_OFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 _RETRY_S: Final = 1.0
-_SILENCE_S: Final = 30.0
+_SILENCES_A_LIMIT: Final = 5
+"""After how much of it a consumer without records is looked at."""
+
+_LOOKS_A_LIMIT: Final = 12
 
 # With the default of 700 objects the collector walks the batch over and over (2.5 µs an event).
 _GC_THRESHOLDS: Final = (100_000, 20, 100)
@@ -71,6 +76,8 @@ class LanderConfig:
     session_timeout_ms: int = 10_000
     """How soon the group gives this lander up when its heartbeats stop."""
     burst_guard: bool = True
+    stall_s: float = LANDER_STALL_S
+    """How long a call of Kafka or of the store may stand still, while Kafka answers, before the process ends."""
     instance: str = ""
     """A fixed name gives a restarted lander its partitions back at once; no two may have the same."""
 
@@ -87,7 +94,7 @@ class LanderTooOldError(Exception):
     """The log holds records of a schema that is newer than this code."""
 
 
-class SilentConsumerError(KafkaError):  # type: ignore[misc]  # aiokafka has no types
+class SilentConsumerError(StalledError):
     """The consumer yields nothing although there is something to read."""
 
 
@@ -114,6 +121,9 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._tasks: list[asyncio.Task[None]] = []
         self._consumer: Any = None
         self._producer: Any = None
+        self._bounds = LogBounds(config.kafka)
+        self._step = ("start", 0)
+        """What is being done, and how often anything was begun."""
 
     # --- the stage's contract ------------------------------------------------------------------
 
@@ -125,13 +135,18 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._tasks = [
             asyncio.create_task(self._run(), name="lander"),
             asyncio.create_task(self._beat(), name="lander:pulse"),
+            asyncio.create_task(self._watch(), name="lander:watch"),
         ]
 
     async def stop(self) -> None:
         """Land and commit what is in hand, leave the group, close the store."""
         self._waiting_for = {"lander": "it is stopping"}
         self._stopping.set()
+        if self._failure is not None and self._failure.done():
+            for task in self._tasks:
+                task.cancel()  # what stands still would be waited for in vain
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._bounds.stop()
         await self._store.close()
 
     def readiness(self) -> dict[str, str]:
@@ -151,16 +166,39 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             while not self._stopping.is_set():
                 await self._consume_until_disturbed()
         except Exception as error:  # noqa: BLE001 - whatever it is, going on could land wrong rows
-            self._waiting_for = {"lander": str(error)}
-            log.critical("lander_failed", error=str(error), kind=type(error).__name__)
-            if self._failure is not None and not self._failure.done():
-                self._failure.set_result(error)
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._waiting_for = {"lander": str(error)}
+        log.critical("lander_failed", error=str(error), kind=type(error).__name__)
+        if self._failure is not None and not self._failure.done():
+            self._failure.set_result(error)
+
+    def _begin(self, step: str) -> None:
+        self._step = (step, self._step[1] + 1)
+
+    async def _watch(self) -> None:
+        """End the process when a call stands still that a new process would get through."""
+        limit_s = self._config.stall_s
+        watchdog = Watchdog(limit_s, limit_s / _LOOKS_A_LIMIT)
+        while not self._stopping.is_set():
+            await self._sleep(limit_s / _LOOKS_A_LIMIT)
+            try:
+                await self._bounds.of(next(iter(BY_TOPIC)), [0])
+            except (KafkaError, OSError):
+                watchdog.forget()
+                continue
+            step, number = self._step
+            if watchdog.look(asyncio.get_running_loop().time(), {step: number}):
+                self._fail(StalledError(f"{step} has not moved for {limit_s:g} s although Kafka answers"))
+                return
 
     async def _open_store(self) -> None:
         """Open the store and see that its tables are there; retry until it is so."""
         for wait_s in _back_off():
             if self._stopping.is_set():
                 return
+            self._begin("opening the store")
             try:
                 missing = [migration.name for migration in await self._store.run(migrations.pending)]
             except (ClickHouseError, OSError) as error:
@@ -192,6 +230,7 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             metadata_max_age_ms=METADATA_MAX_AGE_MS,
         )
         self._producer = AIOKafkaProducer(**settings, **PRODUCER)
+        self._begin("joining the group")
         try:
             await self._producer.start()
             self._consumer.subscribe(list(BY_TOPIC), listener=self)
@@ -209,13 +248,15 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     async def _land_batches(self) -> None:
         clock = asyncio.get_running_loop().time
         heard = clock()
+        silence_s = self._config.stall_s / _SILENCES_A_LIMIT
         while not self._stopping.is_set():
             assignment = self._assignments
+            self._begin("reading")
             gathered = await gather(self._consumer, self._limits)
             if gathered.count:
                 heard = clock()
                 await self._land_unless_stale(gathered, assignment)
-            elif clock() - heard > _SILENCE_S:
+            elif clock() - heard > silence_s:
                 heard = clock()
                 await self._suspect_silence()
 
@@ -228,7 +269,8 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         ends = await self._consumer.end_offsets(partitions)
         positions = {partition: await self._consumer.position(partition) for partition in partitions}
         if behind := [partition for partition in partitions if positions[partition] < ends[partition]]:
-            raise SilentConsumerError(f"nothing came for {_SILENCE_S:.0f} s although {behind} have records")
+            places = ", ".join(f"{tp.topic}/{tp.partition}" for tp in behind)
+            raise SilentConsumerError(f"reading has brought nothing, although there are records in {places}")
         self._measure_lag(positions)
 
     # --- one batch -----------------------------------------------------------------------------
@@ -274,6 +316,7 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 owners |= landed.owners
         if self._config.burst_guard:
             await self._hold_burst(gathered, rejected, assignment)
+        self._begin("sending what did not land")
         if rejected:
             await self._keep(rejected)
         if owners:
@@ -285,6 +328,7 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         """Land rows, for as long as it takes and the partitions are ours."""
         inserter = self._inserters[table.landing.topic]
         for wait_s in _back_off():
+            self._begin(f"landing in {table.landing.table}")
             try:
                 await self._settle()
                 landed = await self._store.run(
@@ -318,6 +362,7 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
     async def _wait_holding(self, wait_s: float, assignment: int) -> None:
         """Wait with the batch in hand: nothing more is read, and heartbeats keep the membership."""
+        self._begin("waiting with a batch in hand")
         await self._sleep(wait_s)
         self._check(assignment)
         if self._stopping.is_set():
@@ -357,6 +402,7 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
     async def _commit(self, offsets: dict[TopicPartition, int], assignment: int) -> None:
         self._check(assignment)
+        self._begin("commit")
         try:
             await self._consumer.commit(offsets)
         except (CommitFailedError, IllegalStateError) as error:

@@ -111,6 +111,10 @@ WORKER_STALL_S: Final = 90
 is something to do, unless set otherwise; then its process ends, and a restart recovers. A rebalance may
 take 60 s."""
 
+LANDER_STALL_S: Final = 150
+"""How long a lander's call of Kafka or of the store may stand still while Kafka answers; then its process
+ends. A rebalance may take 90 s, and an insert has less."""
+
 # --- time --------------------------------------------------------------------------------------
 FAR_FUTURE_MS: Final = 24 * 3600 * 1000
 """An event further ahead of its receipt is kept and flagged `future`."""

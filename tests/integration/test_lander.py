@@ -376,3 +376,26 @@ async def test_large_and_odd_events_land_unchanged(lander: LanderProcess):
     await landed(lander, 1)
     [found] = await lander.asked(f"SELECT {', '.join(texts)} FROM exposures")
     assert found == list(texts.values())
+
+
+@pytest.mark.parametrize(
+    ("hang", "stands_still"),
+    [
+        ("hang commit", "commit has not moved for 6 s although Kafka answers"),
+        ("hang store", "landing in exposures has not moved for 6 s although Kafka answers"),
+        ("read nothing", "reading has brought nothing, although there are records in "),
+    ],
+)
+async def test_a_call_that_never_returns_ends_the_lander_which_says_so_and_the_next_lands_all_once(
+    lander: LanderProcess, hang: str, stands_still: str
+):
+    lander.start(stall_s=6)
+    await until(lambda: lander.ask("readiness") == {})
+    await lander.asked(hang)
+    await write(lander.connection, events(range(300)))
+    said = await lander.failure()
+    assert said["failed"].startswith(stands_still)
+    lander.start()
+    await landed(lander, 1_500)
+    await nothing_left(lander)
+    assert await lander.stop() == 0

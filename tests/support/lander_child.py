@@ -1,7 +1,7 @@
 """A lander in a process of its own, that answers SQL lines on stdin with JSON lines on stdout.
 
 Arguments: bootstrap servers, folder of the store, consumer group, rows of a batch, session time-out,
-and whether to make the tables.
+how long a call may stand still, and whether to make the tables.
 """
 
 import asyncio
@@ -35,10 +35,12 @@ def _own(metrics: LanderMetrics) -> list[Any]:
 class Child:
     """Runs the lander and answers until told to stop."""
 
-    def __init__(self, bootstrap: str, store: str, group: str, rows: str, session_ms: str) -> None:
+    def __init__(self, bootstrap: str, store: str, group: str, rows: str, session_ms: str, stall_s: str) -> None:
         self._address = StoreAddress(path=Path(store))
         self._metrics = LanderMetrics()
-        config = LanderConfig(KafkaConnection(bootstrap), self._address, int(rows), 200, group, int(session_ms))
+        config = LanderConfig(
+            KafkaConnection(bootstrap), self._address, int(rows), 200, group, int(session_ms), stall_s=float(stall_s)
+        )
         self._lander = Lander(config, self._metrics)
 
     async def run(self) -> int:
@@ -67,6 +69,15 @@ class Child:
                     self._say(self._lander.readiness())
                 case "metrics":
                     self._say(counted(self._metrics))
+                case "hang commit":
+                    self._lander._consumer.commit = _never
+                    self._say({})
+                case "hang store":
+                    self._lander._store.run = _never  # type: ignore[method-assign]  # as a lost connection does
+                    self._say({})
+                case "read nothing":
+                    self._lander._consumer.getmany = _nothing
+                    self._say({})
                 case statement:
                     self._say(await asyncio.to_thread(self._ask, statement))
 
@@ -82,6 +93,15 @@ class Child:
     def _say(self, what: Any) -> None:
         sys.stdout.buffer.write(orjson.dumps(what, default=str) + b"\n")
         sys.stdout.buffer.flush()
+
+
+async def _never(*_: object, **__: object) -> Any:
+    await asyncio.Event().wait()
+
+
+async def _nothing(*_: object, **__: object) -> dict[Any, Any]:
+    await asyncio.sleep(0.05)
+    return {}
 
 
 def main() -> int:

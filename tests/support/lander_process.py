@@ -42,12 +42,14 @@ class LanderProcess:
             group,
             str(batch_rows),
             "6000",
+            "90",
             "yes" if migrates else "",
         ]
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, crash_at: str = "") -> None:
-        """Start the lander; `crash_at` names the point at which it kills itself."""
+    def start(self, crash_at: str = "", stall_s: float = 90) -> None:
+        """Start the lander; `crash_at` names the point at which it kills itself, `stall_s` its patience."""
+        self._arguments[-2] = str(stall_s)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, lander_child.__file__, *self._arguments],
