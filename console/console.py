@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from console import access, answers, charts, dead_letters, events, experiments, openapi, pages, pipeline, rehearsal
 from console.access import Access, ConsoleKeys
 from console.config import ConsoleConfig
+from console.export import route as export_route
 from console.health.route import Health
 from console.ledger import route as ledger_route
 from console.live import route as live_route
@@ -31,6 +32,7 @@ from schemas.metrics import ConsoleMetrics
 __all__ = ["Console", "ConsoleConfig"]
 
 _OWN_THREADS: Final = 3
+_EXPORT_THREADS: Final = 2
 
 
 class Console:
@@ -39,6 +41,7 @@ class Console:
     def __init__(self, config: ConsoleConfig, metrics: ConsoleMetrics) -> None:
         self.registry: CollectorRegistry = metrics.registry
         self._store = StorePool(config.store, _OWN_THREADS, "console")
+        self._exports = StorePool(config.store, _EXPORT_THREADS, "export")
         self._hub = Hub(config.kafka, Look(config.kafka), metrics, config.viewer_patience_s)
         self._past = live_route.Past(Replay(config.kafka), Look(config.kafka))
         self._sql = SqlRunner(config.store, self._store, config.sql, metrics)
@@ -53,6 +56,7 @@ class Console:
             *sql_route.routes(self._sql),
             *live_route.routes(self._hub, self._past),
             *experiments.routes(self._store, Health(self._store)),
+            *export_route.routes(self._exports),
             *pipeline.routes(self._store, self._log),
             *ledger_route.routes(config.kafka, self._store),
             *dead_letters.routes(self._store),
@@ -90,6 +94,7 @@ class Console:
         await self._log.stop()
         await self._store_watch.stop()
         await self._sql.stop()
+        await self._exports.close(patience_s=1)
         await self._store.close(patience_s=3)
 
     def readiness(self) -> dict[str, str]:

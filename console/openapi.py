@@ -5,6 +5,7 @@ from typing import Final
 from console import openapi_page
 from console.events import EVENTS_MAX, HOPS
 from console.experiments import KINDS
+from console.export.encode import MEDIA_TYPES
 from console.health import openapi as health
 from console.ledger.balance import GAPS_LISTED, Flaw
 from console.live.filters import FIELDS
@@ -19,6 +20,7 @@ from console.schema import (
     array,
     boolean,
     name_in_path,
+    one_of,
     or_null,
     query,
     ref,
@@ -234,6 +236,25 @@ DOCUMENT: Final[Json] = {
             }
         },
         **health.PATHS,
+        "/api/export/exposures": {
+            "get": {
+                "summary": "Exposures of a span of receipt as one file",
+                "description": "Sent while it is read; a file that did not come whole ends without its last chunk. The "
+                "headers `x-headrace-rows`, `-since` and `-until` tell what it holds.",
+                "parameters": [
+                    query("since", "From then on: 24h (ago), a date, or a time in ISO 8601.", required=True),
+                    query("until", "Before then; now unless given."),
+                    query("format", "Its form.", {**one_of(*sorted(MEDIA_TYPES)), "default": "parquet"}),
+                ],
+                "responses": {
+                    "200": {
+                        "description": "The file.",
+                        "content": {media.partition(";")[0]: {"schema": TEXT} for media in MEDIA_TYPES.values()},
+                    },
+                    **refusals(400, 503),
+                },
+            }
+        },
         "/api/ledger": {
             "get": {
                 "summary": "Whether everything that was accepted is somewhere, once",

@@ -13,6 +13,7 @@ import orjson
 import pytest
 from clickhouse_connect.driver.client import Client
 from support.experiment_truth import ARMS, DAY_MS, LAYER, NAME, Books, document
+from support.exposures import exposure
 from support.waiting import until
 
 from console.config import ConsoleConfig
@@ -338,3 +339,13 @@ async def test_the_roller_keeps_up_while_rows_land(address: StoreAddress, client
         await until(is_counted)
     finally:
         await asyncio.wait_for(roller.stop(), 10)
+
+
+async def test_an_export_holds_what_was_received_in_the_last_second_of_its_span(api: httpx.AsyncClient, client: Client):
+    """Compared as whole seconds, a part of the table that holds nothing else was left out."""
+    last_ms = 1_700_000_004_500
+    land(client, [exposure(name="edge", received_at=last_ms, corrected_time=last_ms)])
+    span = {"since": "2023-11-14T22:13:20Z", "until": "2023-11-14T22:13:25Z", "format": "csv"}
+    answer = await api.get("/api/export/exposures", params=span)
+    assert answer.headers["x-headrace-rows"] == "1"
+    assert len(answer.text.splitlines()) == 2
