@@ -27,6 +27,11 @@ _LIGHT: Final[Json] = one_of("green", "yellow", "red", "unknown")
 _BRIEF: Final[Json] = {"type": ["object", "null"], "properties": {"light": _LIGHT, "why": TEXT, "at": or_null(TIME)}}
 _OTHERS: Final[Json] = array(obj(project=TEXT, environment=TEXT, units=COUNT))
 _BY_GROUP: Final[Json] = {"type": "object", "additionalProperties": COUNT}
+_HIT: Final[Json] = {
+    **obj(group=TEXT, of=COUNT, rate=NUMBER),
+    "additionalProperties": COUNT,
+    "description": "And `lost` or `late`: how many of them.",
+}
 _POINTS: Final[Json] = obj(
     step_s=COUNT, points=array(obj(at=TIME, is_final=boolean(), users=_BY_GROUP, checks=_BY_GROUP))
 )
@@ -104,7 +109,7 @@ SCHEMAS: Final[Json] = {
         threshold=obj(yellow=NUMBER, red=or_null(NUMBER)),
         count=or_null(COUNT),
         of=or_null(COUNT),
-        by_group={"type": ["array", "null"], "items": obj(group=TEXT, of=COUNT, rate=NUMBER)},
+        by_group={"type": ["array", "null"], "items": _HIT},
         meaning=TEXT,
         action=TEXT,
     ),

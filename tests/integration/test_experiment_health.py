@@ -12,12 +12,14 @@ import httpx
 import orjson
 import pytest
 from clickhouse_connect.driver.client import Client
+from jsonschema import Draft202012Validator
 from support.experiment_truth import ARMS, DAY_MS, LAYER, NAME, Books, document
 from support.exposures import exposure
 from support.waiting import until
 
 from console.config import ConsoleConfig
 from console.console import Console
+from console.openapi import DOCUMENT
 from processors.landing.config_rows import COLUMNS, row_of
 from processors.roller import Roller, rest_s
 from processors.rollups.roll import clean_up, turn
@@ -349,3 +351,32 @@ async def test_an_export_holds_what_was_received_in_the_last_second_of_its_span(
     answer = await api.get("/api/export/exposures", params=span)
     assert answer.headers["x-headrace-rows"] == "1"
     assert len(answer.text.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "schema"),
+    [
+        ("", "ExperimentDetails"),
+        ("/health", "Health"),
+        ("/users-and-checks", "UsersAndChecks"),
+    ],
+)
+async def test_answers_are_what_the_description_says(api: httpx.AsyncClient, path: str, schema: str):
+    """Every field is described, and none is of another type."""
+    answer = (await api.get(f"/api/experiments/{NAME}{path}")).json()
+    components = {"components": closed(DOCUMENT["components"])}
+    validator = Draft202012Validator({"$ref": f"#/components/schemas/{schema}", **components})
+    assert [f"{error.json_path}: {error.message[:200]}" for error in validator.iter_errors(answer)] == []
+
+
+def closed(node: Any) -> Any:
+    """Return a schema in which objects have no properties but those that are described."""
+    if isinstance(node, list):
+        return [closed(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    found = {key: closed(value) for key, value in node.items()}
+    if isinstance(node.get("properties"), dict) and "type" in node and node["properties"]:
+        found.setdefault("additionalProperties", False)
+        found["required"] = sorted(node["properties"])
+    return found
