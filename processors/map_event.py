@@ -15,7 +15,7 @@ from processors.enrich.bots import Bots
 from processors.enrich.catalog import Enriching, Enrichment, hand_over
 from processors.enrich.decide import Decider, Decision, NamelessError
 from processors.enrich.identity import Identities, Links, Scope
-from processors.enrich.privacy import MetError, Privacy
+from processors.enrich.privacy import Privacy
 from processors.event_time import EventTime, InvalidTimeError, judge
 from processors.unit import STABLE_ID, Ids, ids_of, unit_of
 from schemas import avro
@@ -125,7 +125,6 @@ class EventMapper:
         self._tagged = {"tagged": 0}
         self._privacy = Privacy(enriching.privacy) if enriching.has(Enrichment.PRIVACY) else None
         self._read_user = _decode_user if self._privacy is None else self._privacy.read
-        self._is_always_met = self._privacy is not None and self._privacy.is_always_met
         self._identifies = enriching.has(Enrichment.IDENTITY)
         self._identities = identities if identities is not None else Identities()
 
@@ -165,17 +164,14 @@ class EventMapper:
 
     def _who(self, raw_user: bytes, time: EventTime, context: RequestContext) -> tuple[Who, Links]:
         """Return whom an event is about, as it may be stored, and the links that it shows."""
-        privacy, is_met = self._privacy, self._is_always_met
-        try:
-            user = _user_of(raw_user, self._read_user)
-        except MetError:
-            user, is_met = _user_of(raw_user, _decode_user), True
+        privacy = self._privacy
+        user = _user_of(raw_user, self._read_user)
         ids = decided_on = ids_of(user, context.stable_id)
         bot = self._bot(user, context)
-        if is_met and privacy is not None:
+        if privacy is not None and (privacy.has_met or privacy.is_always_met):
             if raw_user not in _ABSENT:
                 raw_user = privacy.user(raw_user)
-            if self._is_always_met:
+            if privacy.is_always_met:
                 user = _user_of(raw_user, _decode_user)
                 ids = ids_of(user, privacy.device(context.stable_id))
         if not self._identifies:

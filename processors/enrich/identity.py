@@ -35,26 +35,24 @@ _COUNTERS: Final = 1 << 20
 class Scope:
     """Within what an id is one id: an environment of a project."""
 
-    __slots__ = ("environment", "number", "prefix", "project", "stable_prefix")
+    __slots__ = ("_prefix", "devices", "environment", "number", "project")
 
     def __init__(self, project: str, environment: str) -> None:
         self.project = project
         self.environment = environment
         # Lengths in front, so that no two of them meet whatever their names are.
-        self.prefix = f"{len(project)}.{len(environment)}.{project}{environment}"
-        self.stable_prefix = self.prefix_of(STABLE_ID)
-        self.number = hash(self.prefix)
+        self._prefix = f"{len(project)}.{len(environment)}.{project}{environment}"
+        self.number = hash(self._prefix)
+        self.devices = hash(self._prefix + STABLE_ID)
+        """What the hash of a stableID is combined with."""
 
-    def prefix_of(self, id_type: str) -> str:
-        """Return what stands before an id of a type in the text that is hashed."""
-        return f"{self.prefix}{len(id_type)}.{id_type}"
+    def place_of(self, id_type: str, id_: str) -> int:
+        """Return where an id stands: 64 bits, made of hashes that Python keys, in which no two of a million meet."""
+        return hash(id_) ^ (self.devices if id_type == STABLE_ID else hash(self._prefix + id_type))
 
 
 class _Generation:
-    """Links that were met since some moment.
-
-    An id is known by its hash: 64 bits, keyed by Python, in which no two of a million ids meet.
-    """
+    """Links that were met since some moment, by the places of their ids."""
 
     __slots__ = ("entries", "ids_of_user", "links")
 
@@ -111,7 +109,7 @@ class Identities:
         seen_ms = time.corrected_ms if time.flag == "ok" and time.lateness_ms >= 0 else received_ms
         stable_id, custom = ids.stable_id, ids.custom
         if stable_id:
-            known = self._young.entries.get(hash(scope.stable_prefix + stable_id))
+            known = self._young.entries.get(hash(stable_id) ^ scope.devices)
             if known is None or known[0][0] != user or known[0][1] > seen_ms:
                 return user, self._unknown(scope, ids, seen_ms)
         if custom and (len(custom) > 1 or STABLE_ID not in custom):
@@ -121,7 +119,7 @@ class Identities:
     def learn(self, link: IdentityLink) -> bool:
         """Remember a link, and tell whether it was new. In whatever order they come, the earliest time counts."""
         scope = Scope(link.project, link.environment)
-        place = hash(scope.prefix_of(link.id_type) + link.id)
+        place = scope.place_of(link.id_type, link.id)
         known = self._entry(place, scope)
         if not _is_new(known, link.user_id, link.first_seen):
             return False
@@ -146,7 +144,7 @@ class Identities:
 
     def _forget(self, link: IdentityLink) -> None:
         scope = Scope(link.project, link.environment)
-        place = hash(scope.prefix_of(link.id_type) + link.id)
+        place = scope.place_of(link.id_type, link.id)
         users = dict(self._entry(place, scope))
         if users.pop(link.user_id, None) is not None:
             self._young.pop(place, scope.number)
@@ -158,7 +156,7 @@ class Identities:
         new = tuple(
             IdentityLink(scope.project, scope.environment, id_type, id_, ids.user_id, seen_ms)
             for id_type, id_ in _linked(ids)
-            if _is_new(self._entry(hash(scope.prefix_of(id_type) + id_), scope), ids.user_id, seen_ms)
+            if _is_new(self._entry(scope.place_of(id_type, id_), scope), ids.user_id, seen_ms)
         )
         self.outcomes["linked"] += len(new)
         return new
@@ -167,7 +165,7 @@ class Identities:
         """Return the user who is behind an event that names none."""
         owner = ""
         for id_type, id_ in _linked(ids):
-            users = self._entry(hash(scope.prefix_of(id_type) + id_), scope)
+            users = self._entry(scope.place_of(id_type, id_), scope)
             persons = [user for user, _ in users if self._is_person(user, scope)] if users is not _CROWD else []
             # Who shares a device has it one after the other; what else is shared is a company or a class.
             if persons and (id_type == STABLE_ID or len(persons) == 1):

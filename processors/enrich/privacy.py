@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
 from ipaddress import IPv6Address, ip_address
-from typing import Any, Final, Never, Self
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -84,19 +84,14 @@ class PrivacyPolicy:
         return cls(fields, groups, key.encode())
 
 
-class MetError(Exception):
-    """A user holds what the policy names."""
-
-
 class Met:
-    """The type of a member that the policy names: nothing has it, so that `_met` is called wherever one stands.
+    """The type of a member that the policy names: a decoder asks for one wherever such a member stands.
 
     To look for one so costs nothing where there is none, and sees both of two members of one name.
     """
 
 
-def _met(_type: type, _value: object) -> Never:
-    raise MetError
+_MET: Final = Met()
 
 
 _COLUMNS: Final = frozenset(User.__struct_fields__)
@@ -124,10 +119,15 @@ class Privacy:
         """Whether nearly every user holds what must not be stored as it is, or stands beside it."""
         told = [(name, Met | None, None) for name in names if name not in _COLUMNS]
         read = msgspec.defstruct("UserToStore", told, bases=(User,), gc=False)
-        decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(read, dec_hook=_met)
+        decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(read, dec_hook=self._meet)
         self.read: Callable[[bytes], User] = decoder.decode
-        """Decodes a user as a decoder does. Raises MetError for one that holds what must not be stored as it is."""
+        """Decodes a user as a decoder does, and sets `has_met` for one that holds what must not be stored as it is."""
+        self.has_met = False
         self.outcomes = dict.fromkeys(("hashed", "dropped", "truncated"), 0)
+
+    def _meet(self, _type: type, _value: object) -> Met:
+        self.has_met = True
+        return _MET
 
     def device(self, stable_id: str) -> str:
         """Return a request's stableID as it may be stored."""
@@ -137,6 +137,7 @@ class Privacy:
 
     def user(self, raw_user: bytes) -> bytes:
         """Return the user as it may be stored. It must be a JSON object; of members of one name the last counts."""
+        self.has_met = False
         members = _decode(raw_user)
         if members.pop(_PRIVATE, None) is not None:
             self.outcomes["dropped"] += 1
