@@ -1,6 +1,6 @@
 """Identity links from their topic into the table `identity_links`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import orjson
@@ -11,6 +11,7 @@ from processors.landing.moments import moment
 from processors.topic_lander import Found, Landing, TopicLander
 from schemas.identity_links import IdentityLink, Key, LinkError, decode, decode_key, key_fields
 from schemas.kafka import KafkaConnection
+from schemas.limits import KIB
 from schemas.metrics import IdentityLanderMetrics
 from schemas.store import StoreAddress
 from schemas.topics import IDENTITY_GROUP, IDENTITY_LINKS
@@ -22,6 +23,8 @@ _FORGET: Final = (
     "DELETE FROM identity_links WHERE (project, environment, id_type, id, user_id) IN "
     "{keys:Array(Tuple(String, String, String, String, String))}"
 )
+_FORGOTTEN_BYTES: Final = 16 * KIB
+"""Keys of one statement: they stand in its address, three times as long, and ClickHouse takes values of 128 KiB."""
 
 
 class IdentityLander(TopicLander):
@@ -57,10 +60,23 @@ def insert_links(client: Client, records: Sequence[Any], log: int) -> None:
                 rows.append((key_fields(link), _row(link, log, record.offset)))
         except LinkError as error:
             logger.warning("identity_link_unreadable", offset=record.offset, error=str(error))
-    if forgotten:
-        client.command(_FORGET, {"keys": forgotten})
+    for some in runs(forgotten):
+        client.command(_FORGET, {"keys": some})
     if rows:
         client.raw_insert("identity_links", insert_block=b"\n".join(row for _, row in rows), fmt="JSONEachRow")
+
+
+def runs(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
+    """Cut keys into as many as one statement takes, at least one each."""
+    start = size = 0
+    for position, key in enumerate(keys):
+        size_of_key = sum(len(field.encode()) for field in key)
+        if position > start and size + size_of_key > _FORGOTTEN_BYTES:
+            yield keys[start:position]
+            start, size = position, 0
+        size += size_of_key
+    if start < len(keys):
+        yield keys[start:]
 
 
 def _row(link: IdentityLink, log: int, offset: int) -> bytes:
