@@ -24,6 +24,9 @@ from schemas.topics import KEYS
 log = structlog.get_logger()
 
 COOKIE: Final = "headrace_key"
+MAY_STILL_READ: Final = "headrace.may_still_read"
+"""Entry of a request's scope: a function that tells whether its key is still valid, for answers that go on for days."""
+
 SIGN_IN: Final = "/api/sign-in"
 SIGN_OUT: Final = "/api/sign-out"
 _OPEN: Final = (SIGN_IN, SIGN_OUT)
@@ -90,13 +93,21 @@ class Access:
         if scope["type"] != "http" or not path.startswith("/api/") or path in _OPEN:
             await self._app(scope, receive, send)
             return
+        key = presented(Headers(scope=scope))
         try:
-            self._known.check(presented(Headers(scope=scope)), int(time.time() * 1000))
+            self._known.check(key, int(time.time() * 1000))
         except RefusedError as error:
             headers = {"www-authenticate": "Bearer"} if error.status == 401 else {}
             await json_answer(error.as_json(), error.status, headers)(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        await self._app({**scope, MAY_STILL_READ: lambda: self._may_read(key)}, receive, send)
+
+    def _may_read(self, key: str) -> bool:
+        try:
+            self._known.check(key, int(time.time() * 1000))
+        except RefusedError:
+            return False
+        return True
 
 
 def presented(headers: Headers) -> str:

@@ -1,7 +1,7 @@
 """`/api/exposures/stream`: exposures as they happen."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,6 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from console.access import MAY_STILL_READ
 from console.answers import RefusedError
 from console.live import sse
 from console.live.decode import Exposure
@@ -45,6 +46,8 @@ class Asked:
     rate_max: float | None
     recent: int
     resume: Positions
+    may_still_read: Callable[[], bool] = lambda: True
+    """Whether its key is still valid: a stream may go on for days."""
 
 
 def asked(request: Request) -> Asked:
@@ -64,7 +67,8 @@ def asked(request: Request) -> Asked:
         raise RefusedError(400, "unknown_position", f"{error}.", "Begin again without Last-Event-ID.") from error
     rate = _number(request, "rate", 100_000)
     recent = _number(request, "recent", RECENT_MAX)
-    return Asked(filter_from(request.query_params.multi_items()), rate or None, int(recent), resume)
+    may_still_read = request.scope.get(MAY_STILL_READ, lambda: True)
+    return Asked(filter_from(request.query_params.multi_items()), rate or None, int(recent), resume, may_still_read)
 
 
 def _number(request: Request, name: str, largest: int) -> float:
@@ -129,10 +133,10 @@ def routes(hub: Hub, past: Past) -> list[Route]:
 
 
 async def _frames(hub: Hub, past: Past, question: Asked, viewer: Viewer) -> AsyncIterator[bytes]:
-    """Yield what was before, then what happens, until the viewer has gone or the console stops."""
+    """Yield what was before, then what happens, until the viewer has gone or may not read, or the console stops."""
     yield b"retry: 1000\n\n"
     joined = hub.join(viewer)
-    while not joined.done() and not viewer.is_closed:
+    while not joined.done() and not viewer.is_closed and question.may_still_read():
         frames = await viewer.frames(HEARTBEAT_S, joined)
         if not joined.done():
             yield frames or sse.HEARTBEAT
@@ -140,7 +144,7 @@ async def _frames(hub: Hub, past: Past, question: Asked, viewer: Viewer) -> Asyn
         async for frames in _before(past, question, viewer, joined.result()):
             yield frames
         viewer.notify("status", {"state": "live", "message": ""})
-    while not viewer.is_closed:
+    while not viewer.is_closed and question.may_still_read():
         yield await viewer.frames(HEARTBEAT_S) or sse.HEARTBEAT
 
 

@@ -1,14 +1,17 @@
 """Who may read a console that listens beyond its machine: whoever has a console key, and no page of another site."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
+from starlette.types import Message
 
 from console.access import COOKIE
 from console.config import ConsoleConfig
 from console.console import Console
+from console.live import route
 from ops.settings import Settings
 from schemas import keys
 from schemas.kafka import KafkaConnection
@@ -130,3 +133,31 @@ async def test_a_page_of_another_site_cannot_make_a_browser_do_anything(
 )
 def test_beyond_this_machine_a_key_is_asked_for(host: str, console_keys: str, asks: bool):
     assert Settings(host=host, console_keys=console_keys).asks_for_console_keys is asks  # type: ignore[arg-type]
+
+
+async def test_a_stream_under_way_ends_when_its_key_is_revoked(console: Console, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(route, "HEARTBEAT_S", 0.01)
+    known = console._keys
+    assert known is not None
+    sent: list[Message] = []
+    has_begun = asyncio.Event()
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+        if message.get("body"):
+            has_begun.set()
+
+    headers = [(b"authorization", f"Bearer {_KEY}".encode())]
+    asked = {"type": "http", "method": "GET", "path": "/api/exposures/stream", "query_string": b"", "headers": headers}
+    async with asyncio.timeout(20):
+        stream = asyncio.create_task(console.app(asked, receive, send))  # type: ignore[arg-type]
+        await has_begun.wait()
+        assert not stream.done()
+        record = keys.record_of(_KEY, KeyKind.CONSOLE, "default", "production", 1)
+        known.on_record(record.key_hash.encode(), None)
+        await stream
+    assert sent[-1].get("more_body") is False
