@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from processors.unit import STABLE_ID
+from processors.unit import STABLE_ID, USER_ID
 from schemas.wire import User, text_of
 
 
@@ -38,7 +38,8 @@ _NAMES: Final = {
 }
 """As settings call the fields of a user, and as SDKs do."""
 
-_GROUPS: Final = {"custom": "custom", "custom_ids": "customIDs"}
+_IDS: Final = "customIDs"
+_GROUPS: Final = {"custom": "custom", "custom_ids": _IDS}
 """Of these a setting names one member or, by `*`, all others."""
 
 _ANY: Final = "*"
@@ -143,7 +144,7 @@ class Privacy:
             self.outcomes["dropped"] += 1
         for name, action in self._fields.items():
             if name in members:
-                self._apply(members, name, action)
+                self._apply(members, name, action, is_id=name == USER_ID)
         for name, group in self._groups.items():
             if name in members:
                 self._apply_to_group(members, name, group)
@@ -166,10 +167,11 @@ class Privacy:
             self._apply(members, name, Action.DROP)
             return
         for member in list(group):
-            self._apply(group, member, actions.get(member, actions.get(_ANY, Action.KEEP)))
+            action = actions.get(member, actions.get(_ANY, Action.KEEP))
+            self._apply(group, member, action, is_id=name == _IDS)
         members[name] = msgspec.Raw(_encode(group))
 
-    def _apply(self, members: Members, name: str, action: Action) -> None:
+    def _apply(self, members: Members, name: str, action: Action, *, is_id: bool = False) -> None:
         raw = bytes(members[name])
         if action is Action.KEEP or raw == _NULL:
             return
@@ -179,8 +181,9 @@ class Privacy:
             return
         value = _decode_any(raw)
         if action is Action.HASH:
-            # What is no text and no number has its JSON for a text.
-            text = text_of(value) or ("" if value == "" else raw.decode())
+            # What is no text and no number has its JSON for a text. As an id it names nobody, and its hash would be
+            # one that all have who send it.
+            text = text_of(value) or ("" if is_id or value == "" else raw.decode())
             members[name] = msgspec.Raw(_encode(self.hashed(text) if text else ""))
             self.outcomes["hashed"] += 1
             return

@@ -120,6 +120,16 @@ def test_equal_ids_stay_equal_wherever_they_stand_and_however_they_are_written()
     assert (link.id, link.user_id) == (hashed("d1"), hashed("u1"))
 
 
+@pytest.mark.parametrize("value", [True, False, {}, [], {"id": 1}, None, ""])
+def test_what_is_no_id_is_none_after_hashing_either(value: object):
+    """Its hash would be the id of everybody whose SDK sends it."""
+    user = {"userID": value, "customIDs": {"stableID": value, "companyID": value}}
+    plain, told = row(user), row(user, {"user_id": "hash", "custom_ids.*": "hash"})
+    for column in ("user_id", "stable_id", "canonical_id", "unit_id", "unit_type", "custom_ids"):
+        assert told[column] == plain[column]
+    assert not told["user_id"] + told["stable_id"] + told["unit_id"]
+
+
 @pytest.mark.parametrize(
     "raw",
     [
