@@ -10,7 +10,20 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from console import access, answers, charts, dead_letters, events, experiments, openapi, pages, pipeline, rehearsal
+from console import (
+    access,
+    answers,
+    charts,
+    dead_letters,
+    erase,
+    events,
+    experiments,
+    openapi,
+    pages,
+    pipeline,
+    rehearsal,
+    shadow,
+)
 from console.access import Access, ConsoleKeys
 from console.config import ConsoleConfig
 from console.export import route as export_route
@@ -62,6 +75,8 @@ class Console:
             *dead_letters.routes(self._store),
             *rehearsal.routes(self._dry_run(config)),
             *events.routes(self._store),
+            *shadow.routes(self._store),
+            *erase.routes(self._store),
         ]
         app = Starlette(routes=routes, exception_handlers=answers.HANDLERS)
         guarded: ASGIApp = app if self._keys is None else Access(app, self._keys)

@@ -18,6 +18,7 @@ from console.schema import (
     Json,
     answer,
     array,
+    body,
     boolean,
     name_in_path,
     one_of,
@@ -293,6 +294,46 @@ DOCUMENT: Final[Json] = {
             }
         },
         **openapi_page.PATHS,
+        "/api/erasures": {
+            "post": {
+                "summary": "Take one unit out of every table, or count its rows",
+                "description": "Of what was received before `before` (ms since the epoch). Dead letters lose their "
+                "bytes and stay counted. `headrace erase` does this, and the rest.",
+                "requestBody": body(
+                    project=TEXT,
+                    unit_type=TEXT,
+                    unit_id=TEXT,
+                    before={"type": "integer"},
+                    erasure=TEXT,
+                    dry_run=boolean(),
+                ),
+                "responses": {
+                    "200": answer("Rows by table.", obj(rows={"type": "object"})),
+                    **refusals(400, 415, 503),
+                },
+            }
+        },
+        "/api/shadow/reset": {
+            "post": {
+                "summary": "Empty the tables that a replay lands in to be compared",
+                "requestBody": body(),
+                "responses": {"200": answer("Made anew.", obj(tables=array(TEXT))), **refusals(400, 415, 503)},
+            }
+        },
+        "/api/shadow/swap": {
+            "post": {
+                "summary": "Put days of those tables in the place of the tables' own",
+                "description": "A day of a table is replaced in one step; `retired_exposures` and "
+                "`retired_custom_events` keep what it was. `expected` has, by table and day, the number of rows and "
+                "when the last of them landed (ms since the epoch), of both kinds of tables: 409 where that is not so "
+                "any more.",
+                "requestBody": body(days=array(TEXT), expected={"type": "object"}),
+                "responses": {
+                    "200": answer("All of them are swapped.", obj(swapped=array(TEXT))),
+                    **refusals(400, 409, 415, 503),
+                },
+            }
+        },
         "/api/pipeline": {
             "get": {
                 "summary": "What flows, how far behind each stage is, what has landed",

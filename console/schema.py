@@ -15,7 +15,9 @@ _STATUS: Final = {
     403: "The statement would change something or reach outside the store, or the key may not read.",
     404: "There is nothing of that name.",
     408: "The query took too long and was ended.",
+    409: "What was expected is not so any more.",
     413: "The body is too large.",
+    415: "The body is of another type than it must say it is.",
     503: "The store or the log cannot be asked now; try again.",
 }
 
@@ -69,6 +71,11 @@ def name_in_path(description: str) -> Json:
 def answer(description: str, schema: Json) -> Json:
     """Return an answer in JSON."""
     return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def body(**properties: Json) -> Json:
+    """Return a body in JSON that must be sent."""
+    return {"required": True, "content": {"application/json": {"schema": object_(**properties)}}}
 
 
 def refusals(*statuses: int) -> Json:

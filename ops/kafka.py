@@ -10,8 +10,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
+from schemas.erasures import ErasureList
 from schemas.kafka import PRODUCER, KafkaConnection
 from schemas.reference import ReferenceReader
+from schemas.topics import ERASURES
 
 _CONNECT_TIMEOUT_S: Final = 2
 _READ_S: Final = 60
@@ -55,7 +57,7 @@ async def _is_open(server: str) -> bool:
     return True
 
 
-async def publish(connection: KafkaConnection, topic: str, records: Iterable[tuple[bytes, bytes]]) -> None:
+async def publish(connection: KafkaConnection, topic: str, records: Iterable[tuple[bytes, bytes | None]]) -> None:
     """Append (key, value) records, and return when the log has acknowledged all of them. Raises KafkaError."""
     producer = AIOKafkaProducer(**connection.client_settings(), **PRODUCER)
     await producer.start()
@@ -90,3 +92,10 @@ async def read_reference(
         await reader.wait_caught_up(timeout_s)
     finally:
         await reader.stop()
+
+
+async def read_erasures(connection: KafkaConnection) -> ErasureList:
+    """Return the units that were erased until now. Raises TimeoutError."""
+    erasures = ErasureList()
+    await read_reference(connection, ERASURES, erasures.take)
+    return erasures

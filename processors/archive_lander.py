@@ -16,15 +16,18 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
+from processors.erase import without_erased
 from processors.log_bounds import Bounds, RecordsLostError
 from schemas.archive import ARCHIVE_ERRORS, Archive, ArchivedRecord, ArchiveFile, Place
 from schemas.crash_points import CrashPoint, reach
+from schemas.erasures import ErasureList
 from schemas.kafka import KafkaConnection
 from schemas.large_records import large_records
 from schemas.limits import MIB
 from schemas.logs import LogReader
 from schemas.metrics import ArchiveMetrics
-from schemas.topics import ARCHIVE_GROUP, EVENTS_RAW
+from schemas.reference import ReferenceReader
+from schemas.topics import ARCHIVE_GROUP, ERASURES, EVENTS_RAW
 
 log = structlog.get_logger()
 
@@ -90,9 +93,12 @@ class ArchiveLander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._grown = asyncio.Event()
         self._must_seek = True
         self._held: dict[TopicPartition, _Held] = {}
+        self._erasures = ErasureList()
+        self._erasures_reader = ReferenceReader(kafka, ERASURES, self._erasures.take)
 
     async def start(self) -> None:
         """Begin to archive in the background."""
+        await self._erasures_reader.start()
         self._task = asyncio.create_task(self._run(), name="archive")
 
     async def stop(self) -> None:
@@ -100,6 +106,7 @@ class ArchiveLander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._stopping.set()
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
+        await self._erasures_reader.stop()
 
     def readiness(self) -> dict[str, str]:
         """Return why nothing is archived, {} when it is."""
@@ -128,6 +135,7 @@ class ArchiveLander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         try:
             await logs.start()
             known = await self._unless_stopped(logs.wait())
+            await self._unless_stopped(self._erasures_reader.wait_caught_up())
             if known is not None:
                 self._grown.clear()
                 await self._archive_logs({record.topic: record.log for record in known.line})
@@ -242,7 +250,7 @@ class ArchiveLander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         assert self._archive is not None
         held = self._held[tp]
         place = Place(self._logs[tp.topic], tp.partition)
-        size_bytes = await asyncio.to_thread(self._archive.write, place, held.records)
+        size_bytes = await asyncio.to_thread(self._write, place, held.records)
         self._metrics.files.inc()
         self._metrics.records.inc(len(held.records))
         self._metrics.written.inc(size_bytes)
@@ -251,6 +259,12 @@ class ArchiveLander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         with contextlib.suppress(CommitFailedError, IllegalStateError):
             await self._consumer.commit({tp: held.next_offset})
         reach(CrashPoint.ARCHIVE_AFTER_COMMIT)
+
+    def _write(self, place: Place, records: list[ArchivedRecord]) -> int:
+        assert self._archive is not None
+        if self._erasures:
+            records = [without_erased(record, self._erasures) for record in records]
+        return self._archive.write(place, records)
 
     def _measure(self) -> None:
         lag = 0

@@ -29,7 +29,7 @@ from processors.landing.land import LandedRows, TableLander
 from processors.landing.positions import Positions
 from processors.landing.store_table import StoreTable
 from processors.landing.store_thread import StoreThread
-from processors.landing.tables import BY_TOPIC, LANDINGS
+from processors.landing.tables import LANDINGS, SHADOWS
 from processors.log_bounds import LogBounds
 from processors.watchdog import StalledError, Watchdog
 from schemas import migrations, topics
@@ -80,6 +80,8 @@ class LanderConfig:
     """How long a call of Kafka or of the store may stand still, while Kafka answers, before the process ends."""
     instance: str = ""
     """A fixed name gives a restarted lander its partitions back at once; no two may have the same."""
+    is_shadow: bool = False
+    """Lands the shadow topics in the shadow tables, of which the ledger knows nothing."""
 
     @property
     def group_instance(self) -> str | None:
@@ -106,8 +108,10 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._metrics = metrics
         self.registry = metrics.registry
         self._limits = Limits(config.batch_rows, BATCH_BYTES, config.batch_ms / 1000)
-        self._tables = {landing.topic: TableLander(landing, metrics) for landing in LANDINGS}
-        self._inserters = {landing.topic: Inserter(landing, config.store.is_embedded) for landing in LANDINGS}
+        landings = SHADOWS if config.is_shadow else LANDINGS
+        self._landings = {landing.topic: landing for landing in landings}
+        self._tables = {landing.topic: TableLander(landing, metrics) for landing in landings}
+        self._inserters = {landing.topic: Inserter(landing, config.store.is_embedded) for landing in landings}
         self._store = StoreThread(config.store)
         self._positions = Positions()
         self._pulse = fence.Pulse(config.session_timeout_ms / 1000)
@@ -184,7 +188,7 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         while not self._stopping.is_set():
             await self._sleep(limit_s / _LOOKS_A_LIMIT)
             try:
-                await self._bounds.of(next(iter(BY_TOPIC)), [0])
+                await self._bounds.of(next(iter(self._landings)), [0])
             except (KafkaError, OSError):
                 watchdog.forget()
                 continue
@@ -233,7 +237,7 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._begin("joining the group")
         try:
             await self._producer.start()
-            self._consumer.subscribe(list(BY_TOPIC), listener=self)
+            self._consumer.subscribe(list(self._landings), listener=self)
             await self._consumer.start()
             await self._land_batches()
         except (KafkaError, OSError) as error:
@@ -302,9 +306,9 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 self._consumer.seek(partition, first if committed is None else committed)
 
     async def _land(self, gathered: Gathered, assignment: int) -> None:
-        read = {topic: batch.Batch() for topic in BY_TOPIC}
+        read = {topic: batch.Batch() for topic in self._landings}
         for partition, records in gathered.records.items():
-            batch.read(records, BY_TOPIC[partition.topic], into=read[partition.topic])
+            batch.read(records, self._landings[partition.topic], into=read[partition.topic])
         rejected: list[Rejected] = []
         owners: dict[bytes, bytes] = {}
         for topic, found in read.items():
@@ -319,7 +323,7 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._begin("sending what did not land")
         if rejected:
             await self._keep(rejected)
-        if owners:
+        if owners and not self._config.is_shadow:
             await copies.publish(self._producer, owners)
         reach(CrashPoint.LANDER_BEFORE_COMMIT)
         await self._commit(gathered.next_offsets(), assignment)
@@ -412,7 +416,7 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._measure_lag(offsets)
 
     def _measure_lag(self, positions: dict[TopicPartition, int]) -> None:
-        lag = dict.fromkeys(BY_TOPIC, 0)
+        lag = dict.fromkeys(self._landings, 0)
         for partition, position in positions.items():
             lag[partition.topic] += max(0, (self._consumer.highwater(partition) or position) - position)
         for topic, records in lag.items():

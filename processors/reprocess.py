@@ -11,6 +11,8 @@ from typing import Final, NamedTuple
 
 from processors.claims import ClaimsIndex
 from processors.enrich.catalog import Enriching
+from processors.enrich.identity import Identities
+from processors.erase import is_erased
 from processors.map_event import EventMapper, Mapped, RequestContext
 from processors.process_chunk import process
 from processors.processed import SourceRecord
@@ -19,6 +21,7 @@ from schemas.archive import ArchivedRecord, Place
 from schemas.avro import FRAME_BYTES
 from schemas.config_history import ConfigHistory
 from schemas.dead_letter import DeadLetter
+from schemas.erasures import ErasureList
 from schemas.ids import EVENT_ID_BYTES
 from schemas.origin import Origin
 from schemas.wire import Event
@@ -65,16 +68,31 @@ class Tally:
     erased: int = 0
 
 
+@dataclass(frozen=True)
+class Known:
+    """What the code knows beside the chunks, as it is now; and which units were erased."""
+
+    configs: ConfigHistory = field(default_factory=ConfigHistory)
+    enriching: Enriching = field(default_factory=Enriching)
+    identities: Identities = field(default_factory=Identities)
+    erasures: ErasureList = field(default_factory=ErasureList)
+
+
 class _MapperWithin(EventMapper):
     """Maps the events of a span, and passes all others by."""
 
-    def __init__(self, configs: ConfigHistory, enriching: Enriching, span: Span) -> None:
-        super().__init__(configs, enriching)
+    def __init__(self, known: Known, span: Span) -> None:
+        super().__init__(known.configs, known.enriching, known.identities)
         self.span = span
+        self.erased = 0
+        self._erasures = known.erasures
 
     def map(self, event: Event, event_id: bytes, index: int, context: RequestContext) -> Mapped:
         """See `EventMapper`."""
         if not self.span.has(context.part.received_at):
+            return _PASSED_BY
+        if self._erasures and is_erased(self._erasures, event, context):
+            self.erased += 1
             return _PASSED_BY
         return super().map(event, event_id, index, context)
 
@@ -82,13 +100,11 @@ class _MapperWithin(EventMapper):
 class Reprocessor:
     """Takes the records of one partition of one log in order."""
 
-    def __init__(
-        self, place: Place, span: Span, claims_window_ms: int, configs: ConfigHistory, enriching: Enriching
-    ) -> None:
+    def __init__(self, place: Place, span: Span, claims_window_ms: int, known: Known) -> None:
         self._place = place
         self._window_ms = claims_window_ms
         self._index = ClaimsIndex(claims_window_ms)
-        self._mapper = _MapperWithin(configs, enriching, span)
+        self._mapper = _MapperWithin(known, span)
         self.tally = Tally()
 
     def take(self, record: ArchivedRecord) -> list[Emitted]:
@@ -106,6 +122,8 @@ class Reprocessor:
             if mapped is not _PASSED_BY
         ]
         self.tally.emitted += len(emitted)
+        self.tally.erased += self._mapper.erased
+        self._mapper.erased = 0
         return emitted
 
     def _count_dead(self, source: SourceRecord, record: ArchivedRecord, letters: list[DeadLetter]) -> None:

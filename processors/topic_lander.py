@@ -20,7 +20,7 @@ from processors.landing.store_thread import StoreThread
 from schemas.kafka import METADATA_MAX_AGE_MS, KafkaConnection
 from schemas.large_records import large_records
 from schemas.limits import MIB
-from schemas.logs import read_logs
+from schemas.logs import Logs, read_logs
 from schemas.metrics import LandedMetrics
 from schemas.store import StoreAddress
 
@@ -96,7 +96,7 @@ class TopicLander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
                 await asyncio.wait_for(self._stopping.wait(), _RETRY_S)
 
     async def _land_until_disturbed(self) -> None:
-        reader = asyncio.ensure_future(read_logs(self._kafka))
+        reader = asyncio.ensure_future(self.known_logs())
         stopping = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait([reader, stopping], return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -123,6 +123,10 @@ class TopicLander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         finally:
             with contextlib.suppress(KafkaError, OSError):
                 await self._consumer.stop()
+
+    async def known_logs(self) -> Logs:
+        """Return the logs there are, waiting until there is one; nothing is landed before."""
+        return await read_logs(self._kafka)
 
     async def _land_some(self) -> None:
         if self._must_seek:

@@ -35,6 +35,9 @@ class ReplayRecord(msgspec.Struct, frozen=True):
     """Letters that were selected and not sent, by why."""
     refused_again: dict[str, int] = {}
     """By reason: what the gateway's own code refused again, so that it went back with one attempt more."""
+    swap_since: dict[str, int] = {}
+    """Of a replay into the shadow, by `<topic>/<partition>`: behind these offsets of the public topics stands all that
+    was emitted from chunks that the archive did not have."""
     outcome: dict[str, int] = {}
     """Of what was sent: `landed`, `copies` of events that others own, and `dead: <reason>`."""
 

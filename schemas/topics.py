@@ -20,6 +20,12 @@ LOGS: Final = "logs"
 SCHEMAS: Final = "schemas"
 REPLAYS: Final = "replays"
 IDENTITY_LINKS: Final = "identity.links"
+ERASURES: Final = "erasures"
+SHADOW_EXPOSURES: Final = "shadow.exposures"
+SHADOW_CUSTOM_EVENTS: Final = "shadow.custom_events"
+
+SHADOWS: Final = {EXPOSURES: SHADOW_EXPOSURES, CUSTOM_EVENTS: SHADOW_CUSTOM_EVENTS}
+"""By public topic: where a replay's records go that are to be compared before they count."""
 
 DEAD_LETTERS: Final = {DLQ_INGEST: Stage.INGEST, DLQ_WORKER: Stage.WORKER, DLQ_LANDER: Stage.LANDER}
 """The topics of dead letters in the order of an event's path, each with the stage that writes it."""
@@ -31,6 +37,7 @@ LANDER_GROUP: Final = "headrace-lander"
 DEAD_LETTER_GROUP: Final = "headrace-dead-letters"
 ARCHIVE_GROUP: Final = "headrace-archive"
 IDENTITY_GROUP: Final = "headrace-identity-links"
+SHADOW_GROUP: Final = "headrace-shadow"
 
 
 def raw_topic(log: int) -> str:
@@ -79,6 +86,8 @@ TOPICS: Final[tuple[Topic, ...]] = (
     Topic(EVENTS_RAW, True, {**_kept(RAW_DAYS), "message.timestamp.type": "LogAppendTime"}),
     Topic(EXPOSURES, True, _kept(3)),
     Topic(CUSTOM_EVENTS, True, _kept(3)),
+    Topic(SHADOW_EXPOSURES, True, _kept(3)),
+    Topic(SHADOW_CUSTOM_EVENTS, True, _kept(3)),
     Topic(DLQ_INGEST, True, _FOREVER),
     Topic(DLQ_WORKER, True, _FOREVER),
     Topic(DLQ_LANDER, True, _FOREVER),
@@ -97,4 +106,5 @@ TOPICS: Final[tuple[Topic, ...]] = (
     Topic(REPLAYS, False, _COMPACT),
     # One partition, as the ledger has: a link is written once, and a batch more for each in every flight is dear.
     Topic(IDENTITY_LINKS, False, _COMPACT),
+    Topic(ERASURES, False, _COMPACT),
 )

@@ -6,28 +6,32 @@ from console.ledger.balance import LARGEST_INDEX, Coordinate, Indexes, Landed
 from console.questions import rows
 from console.store_pool import StorePool
 
-_TABLES: Final = ("exposures", "custom_events")
+_TABLES: Final = (("exposures", 1), ("custom_events", 1), ("erased_origins", 0))
+"""What holds origins that have landed, and whether they are rows."""
 
 _RANGE: Final = (
     "origin_log = {log:UInt8} AND origin_partition = {partition:UInt32}"
     " AND origin_offset BETWEEN {first:UInt64} AND {last:UInt64}"
     " AND origin_part = 0 AND received_at >= fromUnixTimestamp64Milli({since_ms:Int64})"
 )
+# What was erased has landed, and is no row any more. While a unit is being erased it may be both.
 _ROWS: Final = " UNION ALL ".join(
-    f"SELECT origin_offset, least(origin_index, {LARGEST_INDEX}) AS event FROM {table} WHERE {_RANGE}"  # noqa: S608 - our own words
-    for table in _TABLES
+    f"SELECT origin_offset, least(origin_index, {LARGEST_INDEX}) AS event, {is_row} AS is_row "  # noqa: S608 - our own words
+    f"FROM {table} WHERE {_RANGE}"
+    for table, is_row in _TABLES
 )
 
 # An unbroken range is told by its ends, which saves the list: nearly every chunk is one.
 _BY_CHUNK: Final = f"""
-    SELECT origin_offset AS offset, count() AS found, groupBitmap(event) AS events,
+    SELECT origin_offset AS offset, countIf(is_row) AS found, groupBitmapIf(event, is_row) AS different,
+        groupBitmap(event) AS events,
         min(event) AS lowest, max(event) AS highest,
         if(highest - lowest + 1 = events, [], bitmapToArray(groupBitmapState(event))) AS scattered
     FROM ({_ROWS}) GROUP BY offset
 """  # noqa: S608
 _DOUBLED: Final = f"""
     SELECT origin_offset AS offset, event FROM ({_ROWS})
-    GROUP BY offset, event HAVING count() > 1
+    GROUP BY offset, event HAVING countIf(is_row) > 1
 """  # noqa: S608
 
 
@@ -45,7 +49,7 @@ async def landed_of(store: StorePool, first: Coordinate, last_offset: int, since
     }
     found = await rows(store, _BY_CHUNK, parameters)
     doubled: dict[int, Indexes] = {}
-    if any(int(row["found"]) != int(row["events"]) for row in found):
+    if any(int(row["found"]) != int(row["different"]) for row in found):
         for row in await rows(store, _DOUBLED, parameters):
             offset = int(row["offset"])
             doubled[offset] = doubled.get(offset, 0) | 1 << int(row["event"])

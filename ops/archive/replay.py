@@ -9,7 +9,7 @@ import getpass
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -20,11 +20,9 @@ from ops.archive.reading import Reading, readings, records
 from ops.dlq.reenter import Again
 from ops.dlq.replay import OnProgress, new_id, now_ms
 from ops.dlq.send import Pace, Sender
-from processors.enrich.catalog import Enriching
-from processors.reprocess import Emitted, Reprocessor, Span
+from processors.reprocess import Emitted, Known, Reprocessor, Span
 from schemas import chunk, replays
 from schemas.archive import Archive
-from schemas.config_history import ConfigHistory
 from schemas.dead_letter import CODE_VERSION
 from schemas.kafka import KafkaConnection
 from schemas.origin import HEADER
@@ -46,8 +44,7 @@ class Plan:
     span: Span
     choose: Choose
     claims_window_ms: int
-    configs: ConfigHistory
-    enriching: Enriching
+    known: Known
     partitions: int
     into: str
     passed_over: str
@@ -69,8 +66,16 @@ class ArchiveReplay:
     """One replay under way. Without a broker to send to (`dry`) it only counts."""
 
     def __init__(
-        self, kafka: KafkaConnection, archive: Archive, plan: Plan, resumed: ReplayRecord | None = None, *, dry: bool
+        self,
+        kafka: KafkaConnection,
+        archive: Archive,
+        plan: Plan,
+        resumed: ReplayRecord | None = None,
+        *,
+        dry: bool,
+        swap_since: Mapping[str, int],
     ) -> None:
+        """`swap_since`: see `ReplayRecord`; of a replay that begins."""
         self._kafka = kafka
         self._archive = archive
         self._plan = plan
@@ -79,9 +84,9 @@ class ArchiveReplay:
         self._counts: Counter[str] = Counter()
         self.sent_ids: list[bytes] = []
         self.is_warm = True
-        self.record = resumed or self._first_record()
+        self.record = resumed or self._first_record(dict(swap_since))
 
-    def _first_record(self) -> ReplayRecord:
+    def _first_record(self, swap_since: dict[str, int]) -> ReplayRecord:
         started, plan = now_ms(), self._plan
         return ReplayRecord(
             id=new_id(started),
@@ -93,6 +98,7 @@ class ArchiveReplay:
             ends={},
             note=plan.note,
             rate=plan.rate,
+            swap_since=swap_since,
         )
 
     async def run(self, on_progress: OnProgress) -> ReplayRecord:
@@ -177,7 +183,7 @@ class _Passing:
     """Reads and judges one partition, some records at a time. Blocks; one thread at a time."""
 
     def __init__(self, archive: Archive, reading: Reading, plan: Plan, done: int) -> None:
-        self.reprocessor = Reprocessor(reading.place, plan.span, plan.claims_window_ms, plan.configs, plan.enriching)
+        self.reprocessor = Reprocessor(reading.place, plan.span, plan.claims_window_ms, plan.known)
         self._records = records(archive, reading)
         self._done = done
         """What stands before was sent by the run that this one goes on with; it is read for its claims."""

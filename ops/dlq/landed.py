@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import orjson
@@ -49,6 +49,13 @@ class Store:
             raise StoreError(_said(answer))
         rows: list[list[object]] = orjson.loads(answer.content)["rows"]
         return rows
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """Ask for something to be changed; return the answer."""
+        answer = self._client.post(path, content=orjson.dumps(body), headers={"content-type": "application/json"})
+        if answer.status_code != httpx.codes.OK:
+            raise StoreError(_said(answer))
+        return orjson.loads(answer.content)
 
     def landed(self, event_ids: Iterable[bytes]) -> frozenset[bytes]:
         """Return those of the events that have a row, under whatever origin and of whatever day."""

@@ -12,6 +12,7 @@ from ops.dlq.fix import DoesNotApplyError, Rule
 from ops.dlq.letters import Letter
 from ops.dlq.reenter import Again, NotReplayableError, Part, RefusedAgainError, reenter
 from processors.claims import ClaimsIndex
+from processors.erase import is_erased_letter
 from processors.landing.batch import Batch, read
 from processors.landing.tables import BY_TOPIC
 from processors.map_event import EventMapper
@@ -19,6 +20,7 @@ from processors.process_chunk import process
 from processors.processed import SourceRecord
 from schemas import chunk
 from schemas.config_history import ConfigHistory
+from schemas.erasures import ErasureList
 from schemas.limits import REPLAY_ATTEMPTS
 from schemas.reasons import Reason
 
@@ -31,6 +33,7 @@ class Fate(StrEnum):
     ALREADY_LANDED = "already landed"
     COPY = "copy of another letter"
     PARKED = "parked"
+    ERASED = "erased"
     CANNOT = "cannot be replayed"
     FIX_DOES_NOT_APPLY = "fix does not apply"
 
@@ -49,15 +52,18 @@ _MANY: Final = 10**6
 class Predictor:
     """Predicts letter by letter, in the order in which a replay sends them."""
 
-    def __init__(self, rules: list[Rule], partitions: int, *, parked: bool) -> None:
+    def __init__(self, rules: list[Rule], partitions: int, erasures: ErasureList, *, parked: bool) -> None:
         self._rules = rules
         self._partitions = partitions
+        self._erasures = erasures
         self._parked = parked
         self._mapper = EventMapper(ConfigHistory())
         self._met: set[bytes] = set()
 
     def predict(self, letter: Letter, landed: frozenset[bytes], now_ms: int) -> Prediction:
         """Return what would become of a letter, given the event ids that have landed."""
+        if self._erasures and is_erased_letter(self._erasures, letter.envelope):
+            return Prediction(Fate.ERASED, letter.now.reason)
         if is_parked(letter) and not self._parked:
             return Prediction(Fate.PARKED, letter.now.reason, f"it failed {letter.now.attempt} times")
         if letter.envelope.event_id in landed:

@@ -26,8 +26,11 @@ from ops.dlq.predict import Fate, Prediction, Predictor, is_parked
 from ops.dlq.reenter import Again, NotReplayableError, Part, RefusedAgainError, reenter, refused_again
 from ops.dlq.scan import Ends, Scan
 from ops.dlq.send import Pace, Sender
+from ops.kafka import read_erasures
+from processors.erase import is_erased_letter
 from schemas import replays
 from schemas.dead_letter import CODE_VERSION, DeadLetter
+from schemas.erasures import ErasureList
 from schemas.kafka import KafkaConnection
 from schemas.replays import ReplayRecord
 from schemas.topics import REPLAYS
@@ -93,7 +96,8 @@ async def forecast(kafka: KafkaConnection, store: Store, order: Order, on_progre
     async with Scan(kafka) as scan:
         await scan.find_ends()
         await scan.learn_newest()
-        predictor = Predictor(list(order.rules), scan.partitions, parked=order.parked)
+        erasures = await read_erasures(kafka)
+        predictor = Predictor(list(order.rules), scan.partitions, erasures, parked=order.parked)
         left = order.limit
         read: Ends = {}
         async with aclosing(scan.letters()) as batches:
@@ -125,6 +129,7 @@ class Replay:
         self._order = order
         self._record = resumed
         self._sent = _Sent()
+        self._erasures = ErasureList()
         self._earlier: list[bytes] = []
         self.unreadable = 0
 
@@ -150,6 +155,7 @@ class Replay:
         Raises KafkaError, StoreError and httpx.TransportError; then it can be gone on with by its id.
         """
         resumed = self._record
+        self._erasures = await read_erasures(self._kafka)
         # At a rate, no more at once than a second's, so that what was sent is written down that often.
         async with Scan(self._kafka, self._order.rate) as scan:
             await scan.find_ends()
@@ -225,6 +231,9 @@ class Replay:
         entries: list[Part | Again] = []
         back: list[tuple[int, DeadLetter]] = []
         for letter in letters:
+            if self._erasures and is_erased_letter(self._erasures, letter.envelope):
+                sent.passed_over[Fate.ERASED.value] += 1
+                continue
             if is_parked(letter) and not self._order.parked:
                 sent.passed_over[Fate.PARKED.value] += 1
                 continue

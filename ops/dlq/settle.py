@@ -14,7 +14,15 @@ from ops.dlq.landed import Store
 from ops.kafka import admin_client
 from schemas.kafka import KafkaConnection
 from schemas.logs import read_logs
-from schemas.topics import CUSTOM_EVENTS, DEAD_LETTERS, EXPOSURES, LANDER_GROUP, worker_group
+from schemas.topics import (
+    CUSTOM_EVENTS,
+    DEAD_LETTERS,
+    EXPOSURES,
+    LANDER_GROUP,
+    SHADOW_GROUP,
+    SHADOWS,
+    worker_group,
+)
 
 _POLL_S: Final = 0.2
 _STANDSTILL_S: Final = 60.0
@@ -40,6 +48,18 @@ async def wait_until_passed(kafka: KafkaConnection, store: Store, on_wait: Calla
                 await waiting.for_group("the worker", worker_group(record.topic), (record.topic,))
             await waiting.for_group("the lander", LANDER_GROUP, (EXPOSURES, CUSTOM_EVENTS))
             await waiting.for_dead_letters(store, logs.incarnation)
+        finally:
+            await consumer.stop()
+
+
+async def wait_until_shadowed(kafka: KafkaConnection, on_wait: Callable[[str], None]) -> None:
+    """Return when everything that is in the shadow topics now has landed. Raises NotSettledError, KafkaError."""
+    async with admin_client(kafka) as admin:
+        consumer = AIOKafkaConsumer(**kafka.client_settings(), enable_auto_commit=False)
+        await consumer.start()
+        try:
+            waiting = _Waiting(admin, consumer, on_wait)
+            await waiting.for_group("the lander of shadows", SHADOW_GROUP, tuple(SHADOWS.values()))
         finally:
             await consumer.stop()
 

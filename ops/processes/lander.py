@@ -8,7 +8,15 @@ from processors.dead_letter_lander import DeadLetterLander
 from processors.identity_lander import IdentityLander
 from processors.lander import Lander, LanderConfig
 from processors.roller import Roller
-from schemas.metrics import ConfigLanderMetrics, DeadLetterMetrics, IdentityLanderMetrics, LanderMetrics, RollupMetrics
+from processors.shadow_lander import ShadowLander
+from schemas.metrics import (
+    ArchiveMetrics,
+    ConfigLanderMetrics,
+    DeadLetterMetrics,
+    IdentityLanderMetrics,
+    LanderMetrics,
+    RollupMetrics,
+)
 
 
 def landers_of(settings: Settings) -> tuple[Stage, ...]:
@@ -28,15 +36,16 @@ def landers_of(settings: Settings) -> tuple[Stage, ...]:
 
 
 def _archive_of(settings: Settings) -> tuple[Stage, ...]:
+    """Return what belongs to the archive: its writer, and the lander of what is replayed from it to be compared."""
     if not settings.archive:
         return ()
     from processors.archive_lander import ArchiveLander  # noqa: PLC0415 - half a second, for those who archive
-    from schemas.metrics import ArchiveMetrics  # noqa: PLC0415 - as above
 
     # On an embedded store there is no second lander, so that the one needs no name of its own.
     instance = "embedded" if settings.store.is_embedded else None
     metrics = ArchiveMetrics()
-    return (ArchiveLander(settings.kafka, settings.archive, settings.archive_file_s, metrics, instance=instance),)
+    writer = ArchiveLander(settings.kafka, settings.archive, settings.archive_file_s, metrics, instance=instance)
+    return writer, ShadowLander(settings.kafka, settings.store)
 
 
 def compose(settings: Settings) -> lifecycle.Composition:

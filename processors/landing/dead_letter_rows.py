@@ -7,9 +7,11 @@ from typing import Any, Final
 
 import orjson
 
+from processors.erase import is_erased_letter
 from processors.landing.moments import moment
 from schemas import dead_letter
 from schemas.dead_letter import Envelope, EnvelopeError
+from schemas.erasures import ErasureList
 from schemas.limits import KIB
 from schemas.masking import masked
 from schemas.origin import REFUSED_AT_GATEWAY_LOG, Origin
@@ -21,14 +23,21 @@ SHOWN_BYTES: Final = 64 * KIB
 _NO_ORIGIN: Final = Origin(0, 0, 0, 0)
 
 
-def row_of(record: Any, log: int, stage: str) -> bytes:
-    """Return the row of a record of `dlq.<stage>`, as a line of JSON; what is no envelope has a row that says so."""
+_BLANK: Final = {"original": "", "request": "", "headers": {}, "unit_id": "", "message": "erased"}
+
+
+def row_of(record: Any, log: int, stage: str, erasures: ErasureList) -> bytes:
+    """Return the row of a record of `dlq.<stage>`, as a line of JSON; what is no envelope has a row that says so.
+
+    Of an erased unit it has nothing but that there was a letter.
+    """
     place = {"log": log, "stage": stage, "dlq_partition": record.partition, "dlq_offset": record.offset}
     try:
         letter = dead_letter.read(record.value)
     except EnvelopeError as error:
         return orjson.dumps({**place, **_unreadable(record, str(error))})
-    return orjson.dumps({**place, **_read(record, letter)})
+    row = {**place, **_read(record, letter)}
+    return orjson.dumps(row | _BLANK if erasures and is_erased_letter(erasures, letter) else row)
 
 
 def origin_of(letter: Envelope, stage: str, partition: int, offset: int) -> Origin | None:

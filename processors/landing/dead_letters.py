@@ -7,7 +7,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer
 
 from processors.landing.batch import Record, Rejected
-from processors.landing.tables import BY_TOPIC
+from processors.landing.tables import LANDINGS, SHADOWS
 from schemas import topics
 from schemas.avro import FRAME_BYTES
 from schemas.chunk import ATTEMPT_HEADER, FAILED_HEADER, REPLAY_HEADER, attempt_of
@@ -18,6 +18,7 @@ from schemas.origin import PACKED_BYTES, Origin
 from schemas.reasons import Reason, Stage
 
 _MS_DIGITS: Final = 15
+_SCHEMAS: Final = {landing.topic: landing.schema for landing in (*LANDINGS, *SHADOWS)}
 
 
 def dead_letter_of(rejected: Rejected, now_ms: int) -> DeadLetter:
@@ -62,7 +63,7 @@ def dead_letter_of(rejected: Rejected, now_ms: int) -> DeadLetter:
 
 def _readable(topic: str, value: bytes) -> dict[str, Any]:
     """Return the columns of a record, {} where it is none of this topic's schema."""
-    schema = BY_TOPIC[topic].schema
+    schema = _SCHEMAS[topic]
     body = value[FRAME_BYTES:]
     return schema.decode(body) if value.startswith(schema.frame) and not schema.flaw(body) else {}
 

@@ -58,4 +58,9 @@ LANDINGS: Final = (
     Landing(topics.CUSTOM_EVENTS, "custom_events", avro.CUSTOM_EVENT),
 )
 
+SHADOWS: Final = tuple(
+    Landing(topics.SHADOWS[landing.topic], f"shadow_{landing.table}", landing.schema) for landing in LANDINGS
+)
+"""Where a replay is landed apart, to be compared with the tables that count."""
+
 BY_TOPIC: Final = {landing.topic: landing for landing in LANDINGS}

@@ -7,13 +7,15 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import orjson
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from support.commands import Headrace
 from support.waiting import until
 
@@ -22,8 +24,10 @@ from ops.dlq.settle import wait_until_passed
 from ops.kafka import publish
 from ops.settings import Settings
 from ops.stack.local import LocalStack, environment_of
-from schemas import keys
-from schemas.archive import Archive
+from schemas import chunk, keys
+from schemas.archive import Archive, ArchivedRecord
+from schemas.chunk import RequestPart
+from schemas.kafka import PRODUCER
 from schemas.keys import KeyKind
 from schemas.topics import EVENTS_RAW, KEYS
 
@@ -34,6 +38,7 @@ PARTITIONS = 2
 EVENTS = 2_000
 BATCH = 40
 SENDER = {"sdkType": "py-server", "sessionID": "one"}
+DAY_MS = 86_400_000
 RULES = '[[rule]]\nop = "set"\npath = "/eventName"\nvalue = "mended"\nreason = "missing_event_name"\n'
 
 
@@ -49,6 +54,37 @@ def event_of(number: int) -> dict[str, Any]:
         seen = [{"gate": f"gate{number % 5}", "gateValue": "true", "ruleID": "r"}] if number % 7 == 0 else []
         return {**event, "eventName": "statsig::config_exposure", "metadata": shown, "secondaryExposures": seen}
     return event
+
+
+def yesterday_ms() -> int:
+    return (int(time.time()) // 86_400 - 1) * DAY_MS
+
+
+def iso(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat()
+
+
+async def write_day(settings: Settings, chance: random.Random, first: int, count: int, **headers: bytes) -> None:
+    """Append chunks that were received all over yesterday: retries, dead events and all."""
+    producer = AIOKafkaProducer(**settings.kafka.client_settings(), **PRODUCER)
+    await producer.start()
+    sent: list[bytes] = []
+    day_ms = yesterday_ms()
+    for number in range(first, first + count):
+        received_ms = day_ms + (number - first) * DAY_MS // count + chance.randrange(1000)
+        events = [orjson.dumps({**event_of(number * 10 + n), "n": f"{number}.{n}"}) for n in range(10)]
+        sent += events
+        events += chance.sample(sent, min(len(sent), chance.randrange(4)))
+        events = list(dict.fromkeys(events))
+        part = RequestPart(
+            "default", "production", "k", f"r{number}", received_ms, events=[msgspec.Raw(event) for event in events]
+        )
+        own = [*chunk.headers(len(events)), *headers.items()]
+        value = chunk.encode(chunk.Chunk([part]))
+        # A retry goes to the partition of the first, as it would by its device.
+        await producer.send(EVENTS_RAW, value, partition=0, headers=own)
+    await producer.flush()
+    await producer.stop()
 
 
 class Desk:
@@ -119,6 +155,20 @@ class Desk:
     async def rows(self, statement: str) -> list[list[Any]]:
         return await asyncio.to_thread(self.store.rows, statement)
 
+    async def rows_since(self, ms: int) -> int:
+        """Return how many rows were received at a time or later."""
+        found = 0
+        for table in ("exposures", "custom_events"):
+            where = f"received_at >= fromUnixTimestamp64Milli({ms}, 'UTC')"
+            found += int((await self.rows(f"SELECT count() FROM {table} WHERE {where}"))[0][0])
+        return found
+
+    async def events_of(self, user_id: str) -> set[str]:
+        found = []
+        for table in ("exposures", "custom_events"):
+            found += await self.rows(f"SELECT event_id FROM {table} WHERE user_id = '{user_id}'")
+        return {row[0] for row in found}
+
     async def landed(self) -> Counter[str]:
         found: Counter[str] = Counter()
         for table in ("exposures", "custom_events"):
@@ -156,27 +206,118 @@ async def test_what_was_lost_from_the_tables_comes_back_from_the_archive_once(
         await desk.settled()
         await desk.run("dlq", "replay", "--reason", "missing_event_name", "--fix", str(rules))
         await desk.send(chance, range(EVENTS // 2, EVENTS))
+        await write_day(running.settings, chance, 1_000, 60)
         await desk.settled()
         await desk.archived()
         whole = await desk.landed()
         assert set(whole.values()) == {1}
-        since = ("--from-archive", "--since", "1h")
+        since_ms = yesterday_ms() + DAY_MS
+        since = ("--from-archive", "--since", iso(since_ms))
         nothing = await desk.run("replay", *since)
-        assert (nothing.get("sent", 0), nothing["selected"]) == (0, len(whole))
+        assert (nothing.get("sent", 0), nothing["selected"]) == (0, await desk.rows_since(since_ms))
         assert nothing["passed_over"]["dead: invalid_time"] == EVENTS // 40
-        ledger = await desk.asked("/api/ledger")
+        ledger = await desk.asked("/api/ledger?window=3d")
         assert ledger["balanced"], ledger["gaps"]
+        await a_day_in_the_shadow_is_the_day_whatever_hour_it_begins_at(desk)
     await asyncio.to_thread(lose_rows, running.settings)
     async with LocalStack(running.settings) as running:
         left = await desk.landed()
-        lost = set(whole) - set(left)
-        assert len(whole) // 4 < len(lost) < len(whole) // 2
-        assert not (await desk.asked("/api/ledger"))["balanced"]
+        assert len(whole) // 4 < len(whole) - len(left) < len(whole) // 2
+        assert not (await desk.asked("/api/ledger?window=3d"))["balanced"]
         forecast = await desk.run("replay", *since, "--dry-run")
-        assert (forecast["sent"], await desk.landed()) == (len(lost), left)
+        assert (forecast["selected"], await desk.landed()) == (nothing["selected"], left)
+        lost = forecast["sent"]
         back = await desk.run("replay", *since, "--note", "rows were lost")
-        assert (back["state"], back["sent"], back["outcome"]) == ("done", len(lost), {"landed": len(lost)})
+        assert (back["state"], back["sent"], back["outcome"]) == ("done", lost, {"landed": lost})
+        assert await desk.rows_since(since_ms) == nothing["selected"]
+        late = await a_day_that_lost_rows_is_swapped_while_some_land(desk, chance)
+        whole += late
         assert await desk.landed() == whole
-        ledger = await desk.asked("/api/ledger")
+        ledger = await desk.asked("/api/ledger?window=3d")
         assert ledger["balanced"], ledger["gaps"]
+        await an_erased_unit_is_gone_and_nothing_brings_it_back(desk, chance, rules)
         desk.store.close()
+
+
+async def a_day_in_the_shadow_is_the_day_whatever_hour_it_begins_at(desk: Desk) -> None:
+    """Counts, variants and the digest of all that is the events' own."""
+    day_ms = yesterday_ms()
+    before = await desk.landed()
+    for since_ms in (day_ms, day_ms + DAY_MS // 3 + 12_345):
+        span = ("--since", iso(since_ms), "--until", iso(day_ms + DAY_MS))
+        done = await desk.run("replay", "--from-archive", "--into", "shadow", *span)
+        for table, compared in done["comparison"].items():
+            assert compared["equal"], (table, compared)
+            assert compared["live"]["rows"] == compared["live"]["origins"] > 50
+            assert compared["variants"] == {}
+    assert await desk.landed() == before
+
+
+async def a_day_that_lost_rows_is_swapped_while_some_land(desk: Desk, chance: random.Random) -> Counter[str]:
+    """Return what landed late in that day, after the shadow was made; no file has it at the swap."""
+    day_ms = yesterday_ms()
+    span = ("--since", iso(day_ms), "--until", iso(day_ms + DAY_MS))
+    before = await desk.landed()
+    refused = await desk.run("replay", "--from-archive", "--into", "shadow", *span, "--swap", exit_code=1)
+    assert refused is None
+    assert await desk.landed() == before
+    (name,) = [one["id"] for one in (await desk.run("dlq", "history"))[-1:]]
+    await write_day(desk.settings, chance, 2_000, 5, spilled=b"1")
+    await desk.settled()
+    late = await desk.landed() - before
+    assert late
+    swapped = await desk.run("replay", "--resume", name, "--swap", "--even-if-different")
+    assert swapped["swapped"] == [f"{datetime.fromtimestamp(day_ms / 1000, UTC):%Y%m%d}"]
+    assert swapped["outcome"]["sent again after the swap"] >= late.total()
+    return late
+
+
+async def an_erased_unit_is_gone_and_nothing_brings_it_back(desk: Desk, chance: random.Random, rules: Path) -> None:
+    archive = Archive(desk.settings.archive)
+    await desk.archived()
+    before, ledger = await desk.landed(), await desk.asked("/api/ledger?window=3d")
+    mine = await desk.events_of("u5")
+    assert mine < set(before)
+    unit = ("erase", "--unit", "userID:u5")
+    forecast = await desk.run(*unit, "--dry-run")
+    assert forecast["removed"]["store"]["exposures"] + forecast["removed"]["store"]["custom_events"] >= len(mine)
+    assert await desk.landed() == before
+    assert any(b'"userID":"u5"' in (record.value or b"") for record in every_record(archive))
+
+    certificate = await desk.run(*unit, "--yes")
+    assert {**certificate, "removed": forecast["removed"]}.keys() == forecast.keys()
+    assert certificate["removed"] == forecast["removed"]
+    assert certificate["removed"]["store"]["dead_letters"] > 0
+    assert await desk.landed() == Counter({event_id: 1 for event_id in before if event_id not in mine})
+    assert not any(b'"userID":"u5"' in (record.value or b"") for record in every_record(archive))
+    assert sum(len(record.erased) for record in every_record(archive)) == certificate["removed"]["archive"]["events"]
+    (left,) = (await desk.rows('SELECT count() FROM dead_letters WHERE position(original, \'"userID":"u5"\') > 0'))[0]
+    assert int(left) == 0
+    remains = {one["topic"]: one["until"] for one in certificate["remains"]["topics"]}
+    assert remains[EVENTS_RAW] > certificate["at"]
+    assert remains["dlq.worker"] is None
+    assert certificate["remains"]["dead_letters"]["records"] > 0
+    # Accepted is landed and duplicate and dead as before: what was erased has landed.
+    after = await desk.asked("/api/ledger?window=3d")
+    assert (after["balanced"], after["totals"]) == (True, ledger["totals"])
+
+    # Neither the archive nor dead letters bring it back, and a second time there is nothing to do.
+    nothing = await desk.run("replay", "--from-archive", "--since", iso(yesterday_ms()))
+    assert nothing.get("sent", 0) == 0
+    assert nothing["passed_over"]["erased"] > 0
+    letters = await desk.run("dlq", "replay", "--reason", "invalid_time", "--fix", str(rules))
+    assert letters["passed_over"]["erased"] > 0
+    await desk.settled()
+    assert await desk.events_of("u5") == set()
+    again = await desk.run(*unit, "--yes")
+    assert set(again["removed"]["store"].values()) == {0}
+    assert again["removed"]["archive"] == {"files": 0, "events": 0}
+
+    # Who comes back is somebody new.
+    await desk.send(chance, range(97_005, 97_006))
+    await desk.settled()
+    assert len(await desk.events_of("u5")) == 1
+
+
+def every_record(archive: Archive) -> list[ArchivedRecord]:
+    return [record for file in archive.files() for record in archive.read(file)]

@@ -14,6 +14,7 @@ from ops.dlq.predict import Fate, Predictor
 from ops.dlq.reenter import Again, NotReplayableError, Part, reenter
 from schemas import chunk, dead_letter
 from schemas.dead_letter import DeadLetter
+from schemas.erasures import ErasureList
 from schemas.ids import EventIds
 from schemas.limits import REPLAY_ATTEMPTS, STORE_MAX_MS
 from schemas.origin import Origin
@@ -213,7 +214,7 @@ def test_a_record_of_the_lander_goes_back_into_the_topic_and_partition_it_came_f
 
 def test_fates_are_told_in_the_order_of_what_is_done():
     rules = read_rules(b'[[rule]]\nop="remove"\npath="/nothing"\nreason="invalid_event"', is_json=False)
-    predictor = Predictor(rules, 4, parked=False)
+    predictor = Predictor(rules, 4, ErasureList(), parked=False)
     origins = iter(Origin(1, 0, n, 0) for n in range(9))
 
     def fate(one: DeadLetter, landed: frozenset[bytes] = frozenset()) -> Fate:

@@ -8,6 +8,7 @@ import pytest
 
 from processors.landing.dead_letter_rows import SHOWN_BYTES, row_of
 from schemas.dead_letter import DeadLetter
+from schemas.erasures import ErasureList
 from schemas.origin import Origin
 from schemas.reasons import Reason, Stage
 
@@ -21,7 +22,7 @@ class FakeRecord:
 
 
 def row(value: bytes | None, stage: str = "worker") -> dict[str, Any]:
-    found: dict[str, Any] = orjson.loads(row_of(FakeRecord(value), 1, stage))
+    found: dict[str, Any] = orjson.loads(row_of(FakeRecord(value), 1, stage, ErasureList()))
     return found
 
 

@@ -13,7 +13,7 @@ from processors.enrich.catalog import Enriching
 from processors.map_event import EventMapper
 from processors.process_chunk import process
 from processors.processed import SourceRecord
-from processors.reprocess import Emitted, Reprocessor, Span
+from processors.reprocess import Emitted, Known, Reprocessor, Span
 from schemas import chunk
 from schemas.archive import ArchivedRecord, Place
 from schemas.config_history import ConfigHistory
@@ -98,7 +98,7 @@ def as_the_worker(records: list[ArchivedRecord]) -> dict[bytes, tuple[str, bytes
 
 
 def reprocessor(span: Span) -> Reprocessor:
-    return Reprocessor(PLACE, span, WINDOW_MS, ConfigHistory(), Enriching())
+    return Reprocessor(PLACE, span, WINDOW_MS, Known())
 
 
 def emitted(records: list[ArchivedRecord], span: Span) -> list[Emitted]:
