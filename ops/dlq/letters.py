@@ -46,7 +46,7 @@ class Letter(msgspec.Struct, frozen=True, gc=False):
 
 def may_have_failed_again(value: bytes | None) -> bool:
     """Tell cheaply whether an envelope may be of a second attempt; False is certain."""
-    return bool(value) and value[-1:] != bytes((_FIRST_ATTEMPT_ENDS,))  # type: ignore[index]  # it has a value
+    return bool(value) and value[-1] != _FIRST_ATTEMPT_ENDS  # type: ignore[index]  # it has a value
 
 
 def origin_of(place: Place, envelope: Envelope) -> Origin | None:
@@ -89,16 +89,18 @@ class Letters:
 
     def take(self, place: Place, envelope: Envelope) -> Letter | None:
         """Return the letter that an envelope is, None where another one speaks for its event."""
-        origin = origin_of(place, envelope)
-        if origin is None:
-            return Letter(place, None, envelope, envelope)
-        packed = origin.pack()
+        packed = envelope.origin
+        if packed is None:
+            origin = origin_of(place, envelope)
+            if origin is None:
+                return Letter(place, None, envelope, envelope)
+            packed = origin.pack()
         _, now = newest = self._newest.get(packed, (DEAD_LETTERS[place.topic], envelope))
         is_at_lander = newest[0] is Stage.LANDER
         if is_at_lander != (place.topic == DLQ_LANDER) or packed in self._met:
             return None
         self._met.add(packed)
-        return Letter(place, origin, envelope, now)
+        return Letter(place, Origin.unpack(packed), envelope, now)
 
 
 def parse_origin(text: str) -> bytes | None:

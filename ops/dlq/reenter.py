@@ -4,7 +4,6 @@ Gateway and worker get a part of a chunk, which names the event's id and first o
 its record once more. The gateway's own code judges and masks what it had refused.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -41,8 +40,7 @@ class RefusedAgainError(Exception):
         self.verdict = verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True, gc=False):
     """An event for a chunk: the JSON of a `RequestPart`, checked."""
 
     partition: int
@@ -53,8 +51,7 @@ class Part:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
+class Again(msgspec.Struct, frozen=True, gc=False):
     """A record for a public topic."""
 
     topic: str

@@ -122,10 +122,10 @@ class Scan:
         for topic in DEAD_LETTERS:
             async for records in self._read(topic, self._at_once):
                 found: list[Letter] = []
-                read_to: Ends = {}
+                last = {record.partition: record.offset for record in records}
+                read_to = {f"{topic}/{number}": offset + 1 for number, offset in last.items()}
                 for record in records:
                     place = Place(topic, record.partition, record.offset)
-                    read_to[f"{topic}/{record.partition}"] = record.offset + 1
                     try:
                         letter = picked.take(place, dead_letter.read(record.value))
                     except EnvelopeError as error:

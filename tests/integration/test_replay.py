@@ -47,9 +47,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 PATIENCE_S = 120.0
 PARTITIONS = 2
 EVENTS = 3_000
-KILLS = 3
-CHUNKS_A_KILL = 5
-RATE = 200
+KILLS = 10
+CHUNKS_A_KILL = 3
+RATE = 150
 """Events a second of a replay that is to be killed on its way."""
 
 TIME_MS = 1_763_740_000_000

@@ -1,4 +1,4 @@
-"""Records that strangers make large are taken one by one, however well they were compressed."""
+"""Of records that strangers make large no more are taken than there is room for, however well they were compressed."""
 
 from typing import Any
 
@@ -54,3 +54,16 @@ async def test_what_is_there_is_not_waited_for_and_what_is_not_there_is_waited_f
 
 async def test_only_the_partitions_that_are_asked_for_are_read():
     assert await taken(Log([1], [1]), PARTITIONS[1]) == [0, 1]
+
+
+async def test_records_that_are_alike_are_taken_in_few_looks_and_large_ones_one_by_one():
+    log = Log([10] * 1_000, [])
+    assert await taken(log, records=1_000, size_bytes=100_000) == [1_000, 0]
+    assert len(log.waits_ms) < 20
+    log = Log([600] * 3, [])
+    assert await taken(log) == [2, 0]
+    assert len(log.waits_ms) == 2
+
+
+async def test_large_records_behind_small_ones_are_bounded_in_number():
+    assert await taken(Log([10, *[5_000] * 1_000], []), records=1_000) == [1 + 64, 0]
