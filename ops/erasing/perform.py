@@ -95,6 +95,8 @@ async def _erase(settings: Settings, store: Store, wish: Wish) -> dict[str, Any]
             "erasure": erasure.id, "dry_run": wish.dry_run,
         }  # fmt: skip
         rows.update((await asyncio.to_thread(store.post, "/api/erasures", asked))["rows"])
+    # The landing of links may have taken them out of the table already; they are told as what they are.
+    rows.pop("identity_links", None)
     files = await _files(settings, mine, dry_run=wish.dry_run)
     return {
         "erasure": erasure.id,
