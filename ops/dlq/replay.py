@@ -20,6 +20,7 @@ import msgspec
 
 from ops.dlq.choose import Choice
 from ops.dlq.fix import DoesNotApplyError, Rule, written
+from ops.dlq.history import first_ms
 from ops.dlq.landed import Store
 from ops.dlq.letters import Letter
 from ops.dlq.predict import Fate, Prediction, Predictor, is_parked
@@ -95,7 +96,7 @@ async def forecast(kafka: KafkaConnection, store: Store, order: Order, on_progre
     found = Forecast()
     async with Scan(kafka) as scan:
         await scan.find_ends()
-        await scan.learn_newest()
+        await _learn(scan, await first_ms(kafka))
         erasures = await read_erasures(kafka)
         predictor = Predictor(list(order.rules), scan.partitions, erasures, parked=order.parked)
         left = order.limit
@@ -114,6 +115,11 @@ async def forecast(kafka: KafkaConnection, store: Store, order: Order, on_progre
                     break
         found.unreadable, found.unreadable_named = scan.unreadable.count, scan.unreadable.named
     return found
+
+
+async def _learn(scan: Scan, first_replay_ms: int | None) -> None:
+    if first_replay_ms is not None:
+        await scan.learn_newest(first_replay_ms)
 
 
 def _ids_of(letters: Sequence[Letter]) -> list[bytes]:
@@ -159,13 +165,15 @@ class Replay:
         # At a rate, no more at once than a second's, so that what was sent is written down that often.
         async with Scan(self._kafka, self._order.rate) as scan:
             await scan.find_ends()
+            # Behind the ends: who failed again before them did so in a replay that is written down by now.
+            first_replay_ms = await first_ms(self._kafka)
             if resumed is None:
                 self._record = self._first_record(scan)
             else:
                 scan.ends = dict(resumed.ends)
             async with Sender(self._kafka, self.record.id, scan.raw) as sender:
                 await self._write_down(sender, state="running")
-                await scan.learn_newest()
+                await _learn(scan, first_replay_ms)
                 await self._send_all(scan, sender, on_progress)
                 await self._write_down(sender, state="sent")
         self.unreadable = scan.unreadable.count

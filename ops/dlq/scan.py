@@ -86,10 +86,14 @@ class Scan:
         """How many records there are to read, at most."""
         return sum(self.ends.values())
 
-    async def learn_newest(self) -> None:
-        """Read everything once, to learn which events failed again. What no replay has touched is not decoded."""
+    async def learn_newest(self, since_ms: int = 0) -> None:
+        """Read once what was written since then, to learn which events failed again.
+
+        What no replay has touched is not decoded. `since_ms` is before the first replay there ever was; none of its
+        letters can stand before.
+        """
         for topic in DEAD_LETTERS:
-            async for records in self._read(topic, _POLL_RECORDS):
+            async for records in self._read(topic, _POLL_RECORDS, since_ms):
                 for record in records:
                     if may_have_failed_again(record.value):
                         place = Place(topic, record.partition, record.offset)
@@ -135,7 +139,7 @@ class Scan:
                         found.append(letter)
                 yield found, read_to
 
-    async def _read(self, topic: str, at_once: int) -> AsyncGenerator[list[Any], None]:
+    async def _read(self, topic: str, at_once: int, since_ms: int = 0) -> AsyncGenerator[list[Any], None]:
         ends = {
             TopicPartition(topic, int(name.rpartition("/")[2])): end
             for name, end in self.ends.items()
@@ -143,6 +147,9 @@ class Scan:
         }
         consumer = self._consumer
         begins: Mapping[TopicPartition, int] = await consumer.beginning_offsets(list(ends)) if ends else {}
+        if since_ms and ends:
+            found = await consumer.offsets_for_times(dict.fromkeys(ends, since_ms))
+            begins = {tp: max(begins[tp], at.offset) if at is not None else ends[tp] for tp, at in found.items()}
         behind = {tp for tp, end in ends.items() if begins[tp] < end}
         if not behind:
             return
