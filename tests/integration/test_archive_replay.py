@@ -286,8 +286,8 @@ async def an_erased_unit_is_gone_and_nothing_brings_it_back(desk: Desk, chance: 
 
     certificate = await desk.run(*unit, "--yes")
     assert {**certificate, "removed": forecast["removed"]}.keys() == forecast.keys()
-    assert certificate["removed"] == forecast["removed"]
-    assert certificate["removed"]["store"]["dead_letters"] > 0
+    assert removed(certificate) == removed(forecast)
+    assert min(removed(certificate)) > 0
     assert await desk.landed() == Counter({event_id: 1 for event_id in before if event_id not in mine})
     assert not any(b'"userID":"u5"' in (record.value or b"") for record in every_record(archive))
     assert sum(len(record.erased) for record in every_record(archive)) == certificate["removed"]["archive"]["events"]
@@ -310,13 +310,18 @@ async def an_erased_unit_is_gone_and_nothing_brings_it_back(desk: Desk, chance: 
     await desk.settled()
     assert await desk.events_of("u5") == set()
     again = await desk.run(*unit, "--yes")
-    assert set(again["removed"]["store"].values()) == {0}
-    assert again["removed"]["archive"] == {"files": 0, "events": 0}
+    assert set(removed(again)) == {0}
 
     # Who comes back is somebody new.
     await desk.send(chance, range(97_005, 97_006))
     await desk.settled()
     assert len(await desk.events_of("u5")) == 1
+
+
+def removed(certificate: Any) -> list[int]:
+    """Return what went of all but the rollups, which are made anew all the while."""
+    store, archive = certificate["removed"]["store"], certificate["removed"]["archive"]
+    return [*(store[table] for table in ("exposures", "custom_events", "dead_letters")), *archive.values()]
 
 
 def every_record(archive: Archive) -> list[ArchivedRecord]:
