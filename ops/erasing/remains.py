@@ -12,10 +12,12 @@ from ops.kafka_metadata import describe
 from processors.erase import is_erased_letter
 from schemas.erasures import ErasureList
 from schemas.kafka import KafkaConnection
-from schemas.topics import CUSTOM_EVENTS, DEAD_LETTERS, EVENTS_RAW, EXPOSURES, SHADOWS
+from schemas.logs import read_logs
+from schemas.topics import CUSTOM_EVENTS, DEAD_LETTERS, EXPOSURES, SHADOWS
 
-_HOLDING: Final = (EVENTS_RAW, EXPOSURES, CUSTOM_EVENTS, *SHADOWS.values(), *DEAD_LETTERS)
-"""Topics whose records may be of any unit. Their cleanup is `delete`, so a tombstone would be one record more."""
+_HOLDING: Final = (EXPOSURES, CUSTOM_EVENTS, *SHADOWS.values(), *DEAD_LETTERS)
+"""Beside those of raw events, topics whose records may be of any unit. Their cleanup is `delete`, so a tombstone would
+be one record more."""
 
 _PLACES_NAMED: Final = 100
 
@@ -26,7 +28,8 @@ async def remaining(kafka: KafkaConnection, erased_ms: int) -> list[dict[str, An
     Raises KafkaError.
     """
     async with admin_client(kafka) as admin:
-        names = list((await describe(admin, list(_HOLDING))).topics)
+        raw = [record.topic for record in (await read_logs(kafka)).line]
+        names = list((await describe(admin, [*raw, *_HOLDING])).topics)
         resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
         (answer,) = await admin.describe_configs(resources)
     found = {name: {entry[0]: entry[1] for entry in entries} for _, _, _, name, entries in answer.resources}
