@@ -22,10 +22,12 @@ _LANDING: Final = ("exposures", "custom_events")
 _LETTERS: Final = "dead_letters"
 _NAME_CHARS: Final = 1_000
 
+# Tables in which a rollup is being made are gone in a moment, and are made of those that are searched.
 _TABLES: Final = """
     SELECT table, groupArray(name) FROM system.columns
     WHERE database = currentDatabase() AND default_kind != 'ALIAS' AND table IN (
-        SELECT name FROM system.tables WHERE database = currentDatabase() AND endsWith(engine, 'MergeTree'))
+        SELECT name FROM system.tables
+        WHERE database = currentDatabase() AND endsWith(engine, 'MergeTree') AND NOT startsWith(name, 'rollup_'))
     GROUP BY table ORDER BY table
 """
 _ORIGINS: Final = "origin_log, origin_partition, origin_offset, origin_index, origin_part, received_at"

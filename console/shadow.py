@@ -94,6 +94,7 @@ def _reset(client: Client) -> None:
 
 
 def _swap(client: Client, days: list[str], expected: dict[str, Any]) -> dict[str, Any]:
+    rows: dict[tuple[str, str], int] = {}
     for table in (*TABLES, *(f"shadow_{table}" for table in TABLES)):
         for day in days:
             now = [int(value) for value in client.query(state_statement(table, day)).result_rows[0]]
@@ -101,11 +102,15 @@ def _swap(client: Client, days: list[str], expected: dict[str, Any]) -> dict[str
                 raise RefusedError(
                     409, "changed", f"{table} has changed on {day} since it was compared.", "Compare once more."
                 )
+            rows[table, day] = now[0]
     for table in TABLES:
         client.command(f"CREATE OR REPLACE TABLE retired_{table} AS {table}")
         for day in days:
-            client.command(f"ALTER TABLE retired_{table} REPLACE PARTITION {day} FROM {table}")
-            client.command(f"ALTER TABLE {table} REPLACE PARTITION {day} FROM shadow_{table}")
+            # The engine refuses to replace by nothing.
+            if rows[table, day]:
+                client.command(f"ALTER TABLE retired_{table} REPLACE PARTITION {day} FROM {table}")
+            if rows[f"shadow_{table}", day]:
+                client.command(f"ALTER TABLE {table} REPLACE PARTITION {day} FROM shadow_{table}")
     return {"swapped": days}
 
 
