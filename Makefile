@@ -24,8 +24,8 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# What the first start would otherwise wait for: the broker's jars, and their classes laid out for the JVM.
-$(VENV)/.prepared: $(VENV)/.installed ops/stack/pom.xml
+# What the first start would otherwise wait for: the jars of broker and charts, and the broker's classes laid out for the JVM.
+$(VENV)/.prepared: $(VENV)/.installed ops/stack/pom.xml ops/stack/charts.xml
 	@$(BIN)/python -m ops.stack.prepare
 	@touch $@
 

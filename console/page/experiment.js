@@ -170,7 +170,7 @@ async function unknown(root, name) {
     h("h1", {}, name),
     empty(
       "No experiment of this name was ever exposed",
-      near.length ? ["Did you mean ", ...near.flatMap((each, index) => [index ? ", " : "", h("a", { href: addressOf(each) }, each.name)]), "?"] : "Its first exposure makes it appear here.",
+      near.length ? ["Did you mean ", ...near.flatMap((each, index) => [index ? ", " : "", h("a", { href: addressOf(each) }, each.name)]), "?"] : "Its first exposure makes it appear among them all.",
       [h("a", { href: "/experiments" }, "All experiments")],
     ),
   );
@@ -199,7 +199,7 @@ export const experiment = {
     const key = `${kind || "experiment"}/${name}`;
     const encoded = encodeURIComponent(name);
     const judged = h("div", { class: "verdict", role: "status" });
-    const now = h("div", {});
+    const now = h("div", {}, h("p", { class: "hint body" }, "Counting…"));
     const versions = h("div", {});
     const span = h("select", { id: "window", "aria-label": "Time window" }, ...Object.entries(WINDOWS).map(([value, word]) => h("option", { value, selected: (query.get("window") ?? "24h") === value }, word)));
     const health = healthPanels(key);
@@ -223,30 +223,33 @@ export const experiment = {
       now.replaceChildren(h("div", { class: "body" }, bars(key, merged(found)), factsOf(found)));
       timeline.hidden = !found.timeline?.length;
       if (found.timeline?.length) versions.replaceChildren(timelineTable(found.timeline));
-      return found;
     }
 
     async function judge() {
       const found = await ask(`/api/experiments/${encoded}/health`);
-      judged.replaceChildren(light(found.light), h("p", {}, found.why), h("p", { class: "hint" }, `${found.project} / ${found.environment} · as of ${ago(found.as_of)}`));
+      judged.replaceChildren(light(found.light), h("p", {}, found.why), h("p", { class: "hint" }, `${found.project} / ${found.environment} · as of ${found.as_of ? ago(found.as_of) : "now"}`));
       for (const part of Object.values(health.parts)) part.hidden = false;
       health.update(found);
+    }
+
+    async function drawCourse() {
+      const found = await ask(`/api/experiments/${encoded}/users-and-checks`);
       course.element.hidden = false;
-      course.update(await ask(`/api/experiments/${encoded}/users-and-checks`));
+      course.update(found);
     }
 
     let isKnown = false;
     const asking = repeat(5000, async () => {
       try {
-        await shown().catch((error) => {
+        const counted = shown().catch((error) => {
           // Nothing in this time is no reason to say that there is nothing at all.
-          if (error.status !== 404) throw error;
+          if (error.status !== 404 || kind) throw error;
           now.replaceChildren(empty("No exposures in this time", "Widen the time above."));
         });
-        if (!kind) await judge();
+        await Promise.all(kind ? [counted] : [counted, judge(), drawCourse()]);
         isKnown = true;
       } catch (error) {
-        if (error.status === 404 && !isKnown && !kind) {
+        if (error.status === 404 && !isKnown) {
           asking.stop();
           watched.stop();
           await unknown(root, name);

@@ -25,6 +25,7 @@ _LISTENING: Final = "0A"
 def examine_programs(settings: Settings) -> Iterator[Finding]:
     """Yield what is installed, as far as these settings need it."""
     yield ok("python", f"{platform.python_version()} ({sys.executable})")
+    yield _examine_charts(settings)
     if not settings.has_local_broker:
         return
     try:
@@ -33,6 +34,14 @@ def examine_programs(settings: Settings) -> Iterator[Finding]:
     except MissingPartError as error:
         yield bad("java", str(error), error.remedy)
     yield _examine_jars(settings)
+
+
+def _examine_charts(settings: Settings) -> Finding:
+    folder = jars.jars_dir(settings.cache_dir, jars.CHARTS)
+    if folder.is_dir():
+        return ok("charts", f"{jars.CHARTS.what} {jars.CHARTS.version} ({folder})")
+    found = f"{jars.CHARTS.what} is not there: the console's page shows tables in place of charts"
+    return warn("charts", found, "Fetch it with Maven: `python -m ops.stack.prepare`.")
 
 
 def _examine_jars(settings: Settings) -> Finding:
