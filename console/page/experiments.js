@@ -55,10 +55,12 @@ function card(entity) {
     h(
       "div",
       { class: "title" },
-      h("h2", {}, h("a", { href: addressOf(entity) }, entity.name || "(no name)")),
-      h("span", { class: "kind" }, KINDS[entity.kind] ?? entity.kind),
-      entity.layer ? h("span", { class: "kind" }, `in ${entity.layer}`) : null,
-      h("span", { class: "gap" }),
+      h(
+        "div",
+        { class: "called" },
+        h("h2", {}, h("a", { href: addressOf(entity) }, entity.name || "(no name)")),
+        h("span", { class: "kind" }, `${KINDS[entity.kind] ?? entity.kind}${entity.layer ? ` in ${entity.layer}` : ""}`),
+      ),
       health ? light(health.light) : null,
     ),
     health && health.light !== "green" ? h("p", { class: "why" }, health.why) : null,

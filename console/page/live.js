@@ -9,7 +9,9 @@ import { keep } from "./router.js";
 const ROWS_MAX = 200;
 const RATE_MAX = 8; // a second: more than anybody reads
 const CALM_MS = 250; // rows that come faster are not lit up: all would be
+const CALM_ROWS = 3;
 const PULSE_S = 60;
+const FIRST = ["name", "outcome", "tier"]; // what is filtered by most; the others open
 
 /** What can be filtered by: name → label, and what may be chosen or else any text. */
 const CHOICES = {
@@ -104,7 +106,7 @@ export function stream({ fixed = {}, filter = {}, title = "Live exposures", onFi
   const element = h(
     "section",
     { class: "panel live", id: "live", "aria-labelledby": "live-title" },
-    h("div", { class: "head" }, h(level, { id: "live-title" }, title), label, h("span", { class: "gap" }), pulse, rateLabel),
+    h("div", { class: "head" }, h(level, { id: "live-title" }, title), label, h("span", { class: "gap" }), pulse, rateLabel, pause),
     form,
     h("div", { class: "columns", "aria-hidden": "true" }, ...["Time", "Name", "Arm", "Unit", "SDK"].map((name) => h("span", {}, name))),
     list,
@@ -112,16 +114,15 @@ export function stream({ fixed = {}, filter = {}, title = "Live exposures", onFi
   );
 
   function filterForm() {
-    const fields = Object.entries(TEXTS).filter(([name]) => !(name in fixed) && !(name === "name" && fixed.experiment));
-    const made = h(
-      "form",
-      { class: "tools", role: "search", "aria-label": "Filter the live stream" },
-      ...fields.map(([name, text]) => h("input", { type: "search", name, id: `filter-${name}`, placeholder: text, "aria-label": `Filter by ${text.toLowerCase()}`, value: filter[name], autocomplete: "off", spellcheck: "false", maxlength: 200 })),
-      ...Object.entries(CHOICES)
-        .filter(([name]) => !(name in fixed) && !(name === "kind" && fixed.experiment))
-        .map(([name, { label: text, of }]) => h("select", { name, id: `filter-${name}`, "aria-label": text }, ...Object.entries(of).map(([value, word]) => h("option", { value, selected: (filter[name] ?? "") === value }, word)))),
-      pause,
-    );
+    const input = ([name, text]) => h("input", { type: "search", name, id: `filter-${name}`, placeholder: text, "aria-label": `Filter by ${text.toLowerCase()}`, value: filter[name], autocomplete: "off", spellcheck: "false", maxlength: 200 });
+    const choice = ([name, { label: text, of }]) => h("select", { name, id: `filter-${name}`, "aria-label": text }, ...Object.entries(of).map(([value, word]) => h("option", { value, selected: (filter[name] ?? "") === value }, word)));
+    const isOpen = ([name]) => !(name in fixed) && !(["name", "kind"].includes(name) && fixed.experiment);
+    const texts = Object.entries(TEXTS).filter(isOpen);
+    const choices = Object.entries(CHOICES).filter(isOpen);
+    const isFirst = ([name]) => FIRST.includes(name);
+    const more = h("details", { class: "more-filters" }, h("summary", {}, "More filters"), h("div", { class: "tools" }, ...texts.filter((each) => !isFirst(each)).map(input), ...choices.filter((each) => !isFirst(each)).map(choice)));
+    more.open = Object.entries(filter).some(([name, value]) => value && !FIRST.includes(name));
+    const made = h("form", { class: "tools", role: "search", "aria-label": "Filter the live stream" }, ...texts.filter(isFirst).map(input), ...choices.filter(isFirst).map(choice), more);
     let typing = 0;
     made.addEventListener("submit", (event) => event.preventDefault());
     made.addEventListener("change", applyFilter);
@@ -200,7 +201,7 @@ export function stream({ fixed = {}, filter = {}, title = "Live exposures", onFi
     const atTop = list.scrollTop < 8;
     const before = list.scrollHeight;
     const now = performance.now();
-    const isCalm = now - lastRowAt > CALM_MS;
+    const isCalm = now - lastRowAt > CALM_MS && waiting.length <= CALM_ROWS;
     lastRowAt = now;
     list.prepend(...waiting.reverse().map((exposure) => row(exposure, isCalm)));
     waiting = [];
@@ -295,7 +296,7 @@ export function stream({ fixed = {}, filter = {}, title = "Live exposures", onFi
   function onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, textarea, select")) return;
     if (event.key === "p") setPaused(!isPaused);
-    const first = form.querySelector("input");
+    const first = [...form.elements].find((each) => each.checkVisibility());
     if (event.key === "/" && first) {
       event.preventDefault();
       first.focus();

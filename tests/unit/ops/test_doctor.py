@@ -50,9 +50,9 @@ def test_a_missing_java_is_bad_unless_the_broker_is_elsewhere(monkeypatch: pytes
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("JAVA_HOME", raising=False)
     here = _verdicts(list(machine.examine_programs(_settings(tmp_path, cache_dir=tmp_path))))
-    assert here == {"python": Verdict.OK, "java": Verdict.BAD, "maven": Verdict.BAD}
-    elsewhere = _settings(tmp_path, kafka_bootstrap="kafka:9092")
-    assert _verdicts(list(machine.examine_programs(elsewhere))) == {"python": Verdict.OK}
+    assert here == {"python": Verdict.OK, "charts": Verdict.WARN, "java": Verdict.BAD, "maven": Verdict.BAD}
+    elsewhere = _settings(tmp_path, kafka_bootstrap="kafka:9092", cache_dir=tmp_path)
+    assert _verdicts(list(machine.examine_programs(elsewhere))) == {"python": Verdict.OK, "charts": Verdict.WARN}
 
 
 def test_a_data_folder_that_does_not_exist_yet_is_judged_by_where_it_will_be(tmp_path: Path):
