@@ -27,6 +27,8 @@ export function moment(ms, spanMs) {
   return spanMs > 3 * 86_400_000 ? day : spanMs > 86_400_000 ? `${day} ${clock}` : clock;
 }
 
+const once = (label, before) => (label === before ? "" : label);
+
 /**
  * A chart of lines over time. `update({series, boundary, says})` draws it: series are {label, color, points: [[ms, y]], thin},
  * `boundary` a height with a word, `says` the sentence that tells those who do not see it what is to be seen.
@@ -62,7 +64,7 @@ export function lines(name, { unit = "", format = String } = {}) {
       parsing: false,
       interaction: { mode: "nearest", axis: "x", intersect: false },
       scales: {
-        x: { type: "linear", min: first, max: last > first ? last : first + 1, grid: { display: false }, border: { color: ink(element, "--line-strong") }, ticks: { color: soft, maxRotation: 0, maxTicksLimit: 7, font: { size: 11 }, callback: (ms) => moment(ms, last - first) } },
+        x: { type: "linear", min: first, max: last > first ? last : first + 1, grid: { display: false }, border: { color: ink(element, "--line-strong") }, ticks: { color: soft, maxRotation: 0, maxTicksLimit: 7, font: { size: 11 }, callback: (ms, index, ticks) => once(moment(ms, last - first), index && moment(ticks[index - 1].value, last - first)) } },
         y: { beginAtZero: true, grid, border: { display: false }, ticks: { color: soft, maxTicksLimit: 6, font: { size: 11 }, padding: 6, callback: format } },
       },
       plugins: {

@@ -16,7 +16,10 @@ const EXCLUDED = {
   rule_layer_assignment: "by the layer's assignment", rule_not_allocated: "not allocated", not_by_chance: "by targeting and not by chance", no_group: "without a group", no_unit: "without a unit",
 };
 
-const time = (iso) => new Date(iso).toLocaleString("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+const PARTS = { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" };
+const LONG_AGO_MS = 180 * 86_400_000;
+const time = (iso) => new Date(iso).toLocaleString("en-GB", Math.abs(Date.now() - Date.parse(iso)) > LONG_AGO_MS ? { ...PARTS, year: "numeric" } : PARTS);
+const HOURS_MIN = 3; // fewer points say nothing: then the minutes are shown first
 const signed = (share) => `${share > 0 ? "+" : share < 0 ? "−" : ""}${(Math.abs(share) * 100).toFixed(2)} %`;
 const p = (value) => (value === null || value === undefined ? "–" : value < 0.0001 ? "< 0.0001" : value.toFixed(4));
 
@@ -137,6 +140,7 @@ function coursePanels(key) {
   const final = h("span", { class: "hint", id: "final" });
   const step = h("select", { id: "step", "aria-label": "Step of time" }, h("option", { value: "course" }, "By hour"), h("option", { value: "last_hour" }, "Last hour, by minute"));
   let last = null;
+  let isChosen = false;
   const element = panel(
     "Users and checks",
     { id: "course", beside: [final, step], className: "wide" },
@@ -147,6 +151,7 @@ function coursePanels(key) {
   }
   function update(found) {
     last = found;
+    if (!isChosen) step.value = found.course.points.length < HOURS_MIN ? "last_hour" : "course";
     const { points, step_s: stepS } = found[step.value];
     write(final, found.final_until ? `Final until ${time(found.final_until)}` : "");
     for (const [chart, what] of [[users, "users"], [checks, "checks"]]) {
@@ -154,7 +159,10 @@ function coursePanels(key) {
       chart.update({ series: seriesOf(points, found.groups, what), says: `${what} in steps of ${duration(stepS * 1000)}: ${sums.join(", ")}.` });
     }
   }
-  step.addEventListener("change", () => last && update(last));
+  step.addEventListener("change", () => {
+    isChosen = true;
+    if (last) update(last);
+  });
   return { element, update, stop: () => (users.stop(), checks.stop()) };
 }
 
