@@ -7,7 +7,6 @@ killed. Where several landers run, each would do the same; who sees that another
 
 import asyncio
 import contextlib
-import secrets
 import time
 from typing import Final
 
@@ -16,7 +15,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from processors.landing.store_thread import StoreThread
-from processors.rollups.roll import clean_up, end, seconds_since_last, turn
+from processors.rollups.roll import clean_up, end, new_token, seconds_since_last, turn
 from schemas.metrics import RollupMetrics
 from schemas.store import StoreAddress
 
@@ -44,7 +43,7 @@ class Roller:
         self.registry = metrics.registry
         self._every_s = every_s
         self._task: asyncio.Task[None] | None = None
-        self._tag = f"headrace-rollup-{secrets.token_hex(8)}"
+        self._token = new_token()
         self._is_turning = False
         self._goes_on = False
 
@@ -86,7 +85,7 @@ class Roller:
         try:
             clean_up(client)
             began = time.monotonic()
-            day = turn(client, self._tag)
+            day = turn(client, self._token)
         finally:
             self._is_turning = False
         if day is not None:
@@ -96,4 +95,4 @@ class Roller:
 
     def _end(self) -> None:
         with contextlib.suppress(ClickHouseError, OSError), contextlib.closing(self._store.address.connect()) as client:
-            end(client, self._tag)
+            end(client, self._token)

@@ -37,11 +37,11 @@ _ABANDONED: Final = """
 """
 
 
-def turn(client: Client, tag: str = "rollup") -> date | None:
+def turn(client: Client, token: str = "") -> date | None:
     """Make the day that needs it most and return it; None when there is none. Raises clickhouse_connect's Error.
 
     A crash at any point leaves the day as it was or as it is to be in each table, and not noted: it is made
-    again. Two that do it at the same time do the same. What takes long is told by `tag`, see `end`.
+    again. Two that do it at the same time do the same. What takes long is told by `token`, see `end`.
     """
     as_of = _now(client)
     wanted = expected(_days(client), [(day, rule) for day, rule in client.query(_RULES).result_rows])
@@ -56,14 +56,19 @@ def turn(client: Client, tag: str = "rollup") -> date | None:
             _note(client, max(wanted), wanted[max(wanted)], as_of)
         return None
     day, made_of = chosen
-    _make(client, day, tag)
+    _make(client, day, token or new_token())
     _note(client, day, made_of, as_of)
     return day
 
 
-def end(client: Client, tag: str) -> None:
-    """End the statement that a turn with this tag is at, from another client; the turn raises."""
-    client.command(f"KILL QUERY WHERE startsWith(query, '{_comment(tag)}') ASYNC")
+def new_token() -> str:
+    """Return what tells one turn's tables and statements from any other's: 16 hexadecimal digits."""
+    return secrets.token_hex(8)
+
+
+def end(client: Client, token: str) -> None:
+    """End the statement that the turn with this token is at, from another client; the turn raises."""
+    client.command(f"KILL QUERY WHERE startsWith(query, 'INSERT INTO rollup_{token}_') ASYNC")
 
 
 def seconds_since_last(client: Client) -> float:
@@ -89,32 +94,27 @@ def _note(client: Client, day: date, made_of: str, as_of: Any) -> None:
     client.command(_NOTE, parameters={"day": day, "made_of": made_of, "as_of": as_of})
 
 
-def _comment(tag: str) -> str:
-    return f"/* {tag} */"
-
-
-def _make(client: Client, day: date, tag: str) -> None:
+def _make(client: Client, day: date, token: str) -> None:
     of_day = {"day": day}
     late = client.query(statements.late_exposures(_COPY_LATE_MS), parameters=of_day).result_rows[0][0]
-    with _scratch(client) as token:
+    with _scratch(client, token):
         for statement in (
             statements.todays_units(token),
             statements.units(token),
             statements.counts_of_units(token),
             statements.checks(token, _COPY_LATE_MS, may_have_copies=bool(late)),
         ):
-            client.command(f"{_comment(tag)} {statement}", parameters=of_day, settings=_SETTINGS)
+            client.command(statement, parameters=of_day, settings=_SETTINGS)
         for table, copy in zip(statements.TABLES, statements.scratch(token)[1:], strict=True):
             client.command(f"ALTER TABLE {table} REPLACE PARTITION '{day}' FROM {copy}")
 
 
 @contextmanager
-def _scratch(client: Client) -> Iterator[str]:
-    token = secrets.token_hex(8)
+def _scratch(client: Client, token: str) -> Iterator[None]:
     try:
         for statement in statements.make_scratch(token):
             client.command(statement)
-        yield token
+        yield
     finally:
         for name in statements.scratch(token):
             client.command(f"DROP TABLE IF EXISTS {name} SYNC")

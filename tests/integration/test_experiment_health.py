@@ -380,3 +380,21 @@ def closed(node: Any) -> Any:
         found.setdefault("additionalProperties", False)
         found["required"] = sorted(node["properties"])
     return found
+
+
+async def test_a_roller_that_is_stopped_ends_the_statement_it_is_at(address: StoreAddress, client: Client):
+    """One over a large day takes longer than a process is given to stop."""
+    client.command("""
+        INSERT INTO exposures (origin_log, origin_offset, received_at, corrected_time, time_flag, tier, kind, name,
+            rule_id, unit_id)
+        SELECT 1, number, toDateTime64('2024-01-01 00:00:00', 3, 'UTC') AS moment, moment, 'ok', 'production',
+            'experiment', 'large', 'a', toString(number)
+        FROM numbers(500000)
+    """)
+    scratch = "SELECT count() FROM system.tables WHERE match(name, '^rollup_[0-9a-f]{16}_')"
+    roller = Roller(address, RollupMetrics(), every_s=0.01)
+    await roller.start()
+    await until(lambda: bool(client.query(scratch).result_rows[0][0]))
+    await roller.stop()
+    assert client.query(scratch).result_rows == [(0,)]
+    assert client.query("SELECT count() FROM rollup_days WHERE day = '2024-01-01'").result_rows == [(0,)]
