@@ -69,5 +69,7 @@ def _bucket(rule: dict[str, Any]) -> tuple[str, str, int] | None:
         return None
     if isinstance(bound, bool) or not isinstance(bound, int):
         return None
-    salt = (condition.get("additionalValues") or {}).get("salt")
-    return str(salt), str(condition.get("idType") or ""), bound + (condition["operator"] == "lte")
+    more = condition.get("additionalValues") or {}
+    if not isinstance(more, dict):
+        return None
+    return str(more.get("salt")), str(condition.get("idType") or ""), bound + (condition["operator"] == "lte")

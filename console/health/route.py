@@ -99,6 +99,7 @@ class Health:
             )
 
 
+_FAILED: Final = "The console failed to judge it; its log says why."
 _NOT_YET: Final = "Its exposures are not counted yet: that is done every some seconds after they have landed."
 
 
@@ -158,6 +159,10 @@ class Lights:
             except RefusedError as error:
                 log.warning("light_unknown", error=error.message)
                 return
+            except Exception:
+                # One that cannot be judged keeps no other waiting.
+                log.exception("light_failed", experiment=one[0])
+                self._known[one] = (time.monotonic(), {"light": UNKNOWN, "why": _FAILED, "at": None})
             await asyncio.sleep(0 if is_new else _LIGHT_REST * (time.monotonic() - began))
 
 

@@ -76,6 +76,13 @@ def test_every_experiment_of_a_generated_document_has_a_plan():
         (
             [
                 _rule("A", 500),
+                _rule("B", 1000, conditions=[{**_rule("B", 1000)["conditions"][0], "additionalValues": ["salt"]}]),
+            ],
+            "'B' is not chosen by one bucket condition",
+        ),
+        (
+            [
+                _rule("A", 500),
                 _rule("B", 1000, conditions=[{**_rule("B", 1000)["conditions"][0], "additionalValues": {"salt": "t"}}]),
             ],
             "different salts",
