@@ -13,13 +13,23 @@ from aiokafka import AIOKafkaProducer
 from schemas.crash_points import CrashPoint, armed, reach
 from schemas.kafka import PRODUCER, KafkaConnection
 from schemas.limits import KIB
-from schemas.topics import CLAIMS_CHANGELOG
+from schemas.topics import (
+    CLAIMS_CHANGELOG,
+    CUSTOM_EVENTS,
+    DLQ_WORKER,
+    EXPOSURES,
+    IDENTITY_LINKS,
+    LEDGER,
+    SCHEMAS,
+)
 
 _BATCH_BYTES: Final = 512 * KIB
 _FLIGHTS_PENDING: Final = 16
 
 _HALVES: Final = (CrashPoint.WORKER_CLAIM_DURABLE, CrashPoint.WORKER_OUTPUT_DURABLE)
 """Points at which the broker has one half of a flight, its claims or all the rest, and never the other."""
+
+_WRITTEN: Final = (SCHEMAS, EXPOSURES, CUSTOM_EVENTS, DLQ_WORKER, CLAIMS_CHANGELOG, LEDGER, IDENTITY_LINKS)
 
 Headers = list[tuple[str, bytes]]
 
@@ -74,6 +84,13 @@ class Publisher:
             asyncio.create_task(self._guarded(self._send), name="publish:send"),
             asyncio.create_task(self._guarded(self._deliver), name="publish:deliver"),
         ]
+
+    async def missing(self) -> list[str]:
+        """Return which of the topics that are written to do not exist. Raises KafkaError."""
+        assert self._producer is not None
+        # Asking for a topic by its name would make it, on a broker that makes topics by itself, and not as ours.
+        known = await self._producer.client.fetch_all_metadata()
+        return [topic for topic in _WRITTEN if not known.partitions_for_topic(topic)]
 
     async def stop(self) -> None:
         """Stop sending. What is still in the air may arrive; its sources stay unacknowledged."""

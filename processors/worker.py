@@ -143,6 +143,7 @@ class Worker:
             self._waiting_for = {"log": "events.raw has no log number yet; `headrace init` gives it one"}
             await self._logs.start()
             self._source = await self._logs.choose()
+            await self._until_reachable(self._wait_for_topics)
             log.info("log_chosen", log=self._source.log, topic=self._source.topic)
             self._waiting_for = {"config": "reading the config specs and the identity links"}
             await self._known.start()
@@ -164,6 +165,12 @@ class Worker:
             except (KafkaError, OSError) as error:
                 log.warning("kafka_unavailable", error=repr(error))
                 await asyncio.sleep(RETRY_S)
+
+    async def _wait_for_topics(self) -> None:
+        """Wait for the topics that came with this version."""
+        while missing := await self._publisher.missing():
+            self._waiting_for = {"topics": f"{missing[0]} does not exist; `headrace init` creates it"}
+            await asyncio.sleep(RETRY_S)
 
     async def _publish_schemas(self) -> None:
         for schema in (avro.EXPOSURE, avro.CUSTOM_EVENT, avro.DEAD_LETTER):

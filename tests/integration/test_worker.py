@@ -23,13 +23,14 @@ from support.ports import free_port_block
 from support.read_log import read_whole
 from support.waiting import until
 
+from ops.kafka import admin_client
 from ops.topics import ensure_topics
 from schemas import avro, chunk, ledger
 from schemas.ids import EventIds, partition_key, partition_of
 from schemas.kafka import PRODUCER, KafkaConnection
 from schemas.origin import Origin
 from schemas.reasons import Reason
-from schemas.topics import CUSTOM_EVENTS, DLQ_WORKER, EVENTS_RAW, EXPOSURES, LEDGER, SCHEMAS
+from schemas.topics import CUSTOM_EVENTS, DLQ_WORKER, EVENTS_RAW, EXPOSURES, IDENTITY_LINKS, LEDGER, SCHEMAS
 
 PARTITIONS = 4
 SENDER = {"sdkType": "py-server", "sdkVersion": "1", "sessionID": "one-process"}
@@ -72,21 +73,24 @@ class WorkerProcess:
         return self._end(signal.SIGTERM)
 
     async def ready(self) -> None:
-        url = f"http://127.0.0.1:{self._admin + 1}/readyz"
-        async with httpx.AsyncClient() as client:
-            deadline_s = time.monotonic() + PATIENCE_S
-            answer = "nothing"
-            while time.monotonic() < deadline_s:
-                try:
-                    response = await client.get(url)
-                    answer = response.text
-                    if response.status_code == 200:
-                        return
-                except httpx.HTTPError as error:
-                    answer = repr(error)
-                await asyncio.sleep(0.05)
+        deadline_s = time.monotonic() + PATIENCE_S
+        answer = "nothing"
+        while time.monotonic() < deadline_s:
+            answer = await self.answer()
+            if answer.startswith("200"):
+                return
+            await asyncio.sleep(0.05)
         log = (self._folder / "worker.log").read_text()[-3000:]
         raise AssertionError(f"the worker is not ready after {PATIENCE_S} s: {answer}\n{log}")
+
+    async def answer(self) -> str:
+        """Return status and text of /readyz, or why there is none."""
+        async with httpx.AsyncClient() as client:
+            try:
+                response = await client.get(f"http://127.0.0.1:{self._admin + 1}/readyz")
+            except httpx.HTTPError as error:
+                return repr(error)
+        return f"{response.status_code} {response.text}"
 
     def _end(self, how: signal.Signals) -> int:
         assert self._process is not None
@@ -156,7 +160,9 @@ async def sending(connection: KafkaConnection) -> AsyncIterator[Callable[[list[b
 
 async def read_all(connection: KafkaConnection, *names: str) -> list[Any]:
     """Return every record of these topics."""
-    parts = [TopicPartition(n, p) for n in names for p in range(1 if n in (SCHEMAS, LEDGER) else PARTITIONS)]
+    parts = [
+        TopicPartition(n, p) for n in names for p in range(1 if n in (SCHEMAS, LEDGER, IDENTITY_LINKS) else PARTITIONS)
+    ]
     return await read_whole(connection, parts)
 
 
@@ -260,3 +266,25 @@ async def test_the_schema_of_every_public_record_is_published_before_it(own_brok
     for record in await read_all(own_broker, EXPOSURES, CUSTOM_EVENTS):
         schema_id, _ = avro.unframe(record.value)
         assert avro.schema_id(published[schema_id]) == schema_id
+
+
+async def test_a_worker_on_topics_of_an_earlier_version_says_what_to_do_and_goes_on_when_it_is_done(
+    own_broker: KafkaConnection, tmp_path: Path
+):
+    """It must not end again and again, nor have the broker make a topic that forgets."""
+    async with admin_client(own_broker) as admin:
+        await admin.delete_topics([IDENTITY_LINKS])
+    login = {"eventName": "login", "user": {"userID": "u", "customIDs": {"stableID": "d"}}, "time": 1_763_740_000_000}
+    async with sending(own_broker) as send:
+        await send([orjson.dumps(login)])
+    with WorkerProcess(own_broker, tmp_path) as worker:
+
+        async def says_what_to_do() -> bool:
+            answer = await worker.answer()
+            return f"{IDENTITY_LINKS} does not exist; `headrace init`" in answer
+
+        await until(says_what_to_do, PATIENCE_S, "the worker does not say what is missing")
+        await ensure_topics(own_broker, PARTITIONS, store_log=0)
+        await worker.ready()
+        await until(lambda: read_all(own_broker, IDENTITY_LINKS), PATIENCE_S, "the link is not told")
+        await emitted_at_least(own_broker, 1)
