@@ -181,7 +181,7 @@ SELECT
 FROM identified;
 
 -- Which unit was in which arm: by the unit that was decided on, and the person behind it. Rules that put nobody into
--- an arm, and units that were put there by hand, are left out.
+-- an arm, holdouts among them, and units that were put there by hand, are left out.
 CREATE VIEW IF NOT EXISTS exposure_arms AS
 SELECT
     project, environment, tier, kind, name, allocated_experiment, unit_type, unit_id,
@@ -192,6 +192,11 @@ FROM exposures_resolved
 WHERE origin_part = 0 AND unit_id != '' AND arm != '' AND kind != 'dynamic_config'
     AND NOT endsWith(rule_id, 'override') AND rule_id NOT IN (
         '', 'default', 'disabled', 'prestart', 'layerAssignment', 'targetingGate', 'inlineTargetingRules'
+    )
+    AND (
+        kind = 'gate'
+        OR (project, if(kind = 'layer', allocated_experiment, name), ifNull(config_time, toDateTime64(0, 3, 'UTC')), rule_id)
+        NOT IN (SELECT project, name, time, rule_id FROM experiment_rules WHERE NOT is_arm AND asks_gate)
     )
 GROUP BY project, environment, tier, kind, name, allocated_experiment, unit_type, unit_id, person, arm;
 

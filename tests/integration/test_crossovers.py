@@ -27,6 +27,7 @@ from schemas.topics import CUSTOM_EVENTS, EXPOSURES
 
 NOW_MS = 1_790_000_000_000
 CHUNK = 50
+HELD = "held"
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,8 @@ def configs(client: Client) -> ConfigHistory:
         | {"groupName": group, "conditions": []}
         for rule, group in RULES.items()
     ]
+    holdout = {"type": "pass_gate", "targetValue": "held_back", "field": None, "idType": "stableID"}
+    rules.insert(0, {**rules[0], "name": HELD, "id": HELD, "groupName": "", "conditions": [holdout]})
     experiment = {"name": EXPERIMENT, "type": "dynamic_config", "salt": "s", "enabled": True, "defaultValue": {}}
     experiment |= {"idType": "stableID", "entity": "experiment", "version": 1, "rules": rules}
     document = specs.parse(
@@ -134,3 +137,19 @@ def test_other_ids_lead_to_their_one_user_and_shared_ones_to_nobody(client: Clie
     answer = "SELECT toUnixTimestamp64Milli(event_time) - {now}, canonical_id FROM exposures_resolved"
     found = dict(client.query(answer.format(now=NOW_MS)).result_rows)
     assert found == {-9: "u", -8: "w", -1: "u", -2: "", -3: "w", -4: "u"}
+
+
+def test_who_was_held_back_and_then_put_into_an_arm_is_no_crossover(client: Client):
+    for table in ("exposures", "identity_links", "config_versions"):
+        client.command(f"TRUNCATE TABLE {table}")
+    history = configs(client)
+
+    def event(device: str, rule: str, number: int) -> dict[str, Any]:
+        metadata = {"config": EXPERIMENT, "ruleID": rule, "rulePassed": "true"}
+        user = {"customIDs": {"stableID": device}}
+        return {"eventName": "statsig::config_exposure", "time": NOW_MS + number, "user": user, "metadata": metadata}
+
+    events = [event("held-once", HELD, 1), event("held-once", "a", 2), event("twice", "a", 3), event("twice", "b", 4)]
+    emitted, _ = work(events, EventMapper(history), Identities(), 4)
+    land(client, emitted)
+    assert client.query("SELECT unit_id, arms FROM crossovers").result_rows == [("twice", ["Control", "Treatment"])]
