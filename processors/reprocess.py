@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from processors.claims import ClaimsIndex
 from processors.enrich.catalog import Enriching
-from processors.enrich.identity import Identities
+from processors.enrich.identity import Identities, Links
 from processors.erase import is_erased
 from processors.map_event import EventMapper, Mapped, RequestContext
 from processors.process_chunk import process
@@ -45,6 +45,7 @@ class Emitted(NamedTuple):
     """A record for a public topic, as the worker emitted it the first time; `origin` is packed.
 
     `is_late`: it came by a replay or out of a spill, so a copy of it may have landed under another origin.
+    `links`: what the event shows of identities and nobody knows.
     """
 
     topic: str
@@ -52,6 +53,7 @@ class Emitted(NamedTuple):
     value: bytes
     origin: bytes
     is_late: bool
+    links: Links
 
     @property
     def event_id(self) -> bytes:
@@ -117,7 +119,7 @@ class Reprocessor:
         self._count_dead(source, record, done.dead)
         is_late = chunk.REPLAY_HEADER in headers or chunk.outlived_claims(headers, record.append_ms, self._window_ms)
         emitted = [
-            Emitted(mapped.topic, mapped.key, mapped.value, origin, is_late)
+            Emitted(mapped.topic, mapped.key, mapped.value, origin, is_late, mapped.links)
             for mapped, origin in done.emitted
             if mapped is not _PASSED_BY
         ]

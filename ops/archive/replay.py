@@ -9,7 +9,7 @@ import getpass
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -21,13 +21,13 @@ from ops.dlq.reenter import Again
 from ops.dlq.replay import OnProgress, new_id, now_ms
 from ops.dlq.send import Pace, Sender
 from processors.reprocess import Emitted, Known, Reprocessor, Span
-from schemas import chunk, replays
+from schemas import chunk, identity_links, replays
 from schemas.archive import Archive
 from schemas.dead_letter import CODE_VERSION
 from schemas.kafka import KafkaConnection
 from schemas.origin import HEADER
 from schemas.replays import ReplayRecord
-from schemas.topics import REPLAYS
+from schemas.topics import IDENTITY_LINKS, REPLAYS
 
 _AT_ONCE_EVENTS: Final = 5_000
 _AT_ONCE_RECORDS: Final = 500
@@ -148,7 +148,7 @@ class ArchiveReplay:
         for start in range(0, len(wanted), step):
             some = wanted[start : start + step]
             await pace.wait(len(some))
-            await sender.send_records([self._again(one, reading) for one in some])
+            await sender.send_records([*(self._again(one, reading) for one in some), *self._links_of(some)])
 
     def _again(self, one: Emitted, reading: Reading) -> Again:
         headers = [(HEADER, one.origin), (chunk.REPLAY_HEADER, self.record.id.encode())]
@@ -156,6 +156,14 @@ class ArchiveReplay:
         # As the worker does: the partition of the chunk that it was in.
         partition = reading.place.partition % self._plan.partitions
         return Again(topic, partition, one.key, one.value, headers, [one.event_id])
+
+    def _links_of(self, some: Sequence[Emitted]) -> Iterator[Again]:
+        """Yield what rows that land tell of identities and nobody knows: Kafka may have lost it with the rows."""
+        if self._plan.topics:
+            return
+        for link in (link for one in some for link in one.links):
+            if self._plan.known.identities.learn(link):
+                yield Again(IDENTITY_LINKS, 0, identity_links.key_of(link), identity_links.encode(link), [], [])
 
     def _count_rest(self, passing: "_Passing") -> None:
         tally = passing.reprocessor.tally

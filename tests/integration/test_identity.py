@@ -18,16 +18,19 @@ from support.ports import free_port_block
 from support.read_log import read_whole
 from support.waiting import until
 
+from ops.archive.replay import ArchiveReplay, Plan
 from ops.kafka import publish
 from ops.topics import ensure_topics
 from processors.identity_lander import IdentityLander
+from processors.reprocess import Known, Span
 from schemas import avro, chunk, migrations
+from schemas.archive import Archive, ArchivedRecord, Place
 from schemas.crash_points import VARIABLE, CrashPoint
 from schemas.identity_links import IdentityLink, decode, encode, key_of
 from schemas.kafka import KafkaConnection
 from schemas.metrics import IdentityLanderMetrics
 from schemas.store import StoreAddress
-from schemas.topics import CUSTOM_EVENTS, EVENTS_RAW, IDENTITY_LINKS
+from schemas.topics import CUSTOM_EVENTS, EVENTS_RAW, IDENTITY_LINKS, SHADOWS
 
 T = 1_790_000_000_000
 PATIENCE_S = 60
@@ -125,6 +128,33 @@ async def test_no_link_is_lost_wherever_a_worker_dies_and_the_next_one_knows_the
     }
     told = {decode(value) for value in await records(broker, IDENTITY_LINKS)}
     assert told == {link("default", f"device-{n}", f"user-{n}", T + n) for n in range(len(POINTS))}
+
+
+@pytest.mark.slow
+async def test_a_replay_of_the_archive_tells_the_links_of_what_it_lands_and_no_others(
+    new_broker: Callable[[], KafkaConnection], tmp_path: Path
+):
+    """After a broker and a store were lost nothing else knows whose the devices are."""
+    broker = new_broker()
+    run_apart(ensure_topics(broker, 1, store_log=0))
+    archive = Archive(str(tmp_path / "archive"))
+    events = seen("lost", "u", 1), seen("lost", "u", 2), seen("landed", "v", 3), seen("known", "w", 4)
+    archive.write(Place(1, 0), [ArchivedRecord(0, T + 1_000, None, chunk_of(*events), [])])
+
+    async def replay(**topics: str) -> None:
+        known = Known()
+        known.identities.learn(link("default", "known", "w", T))
+        plan = Plan(
+            span=Span(T, T + 10_000), choose=lambda emitted: [one for one in emitted if b"landed" not in one.value],
+            claims_window_ms=1_000, known=known, partitions=1, into="live", passed_over="landed", topics=topics,
+        )  # fmt: skip
+        done = await ArchiveReplay(broker, archive, plan, dry=False, swap_since={}).run(lambda _read, _total: None)
+        assert done.sent == 3
+
+    await replay(**SHADOWS)
+    assert await records(broker, IDENTITY_LINKS) == [], "what is only compared tells nothing"
+    await replay()
+    assert [decode(value) for value in await records(broker, IDENTITY_LINKS)] == [link("default", "lost", "u", T + 1)]
 
 
 async def all_of(rows: Callable[[], Any], count: int) -> bool:
