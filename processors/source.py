@@ -64,7 +64,8 @@ class Source:
         """Wait until another log follows and all of `source` is processed; return the one that follows."""
         while True:
             await asyncio.sleep(_LOOK_S)
-            followers = [record for record in self._reader.logs.to_process if record.after == source.log]
+            # Who was frozen may find that the one that follows is drained as well.
+            followers = [record for record in self._reader.logs.line if record.after == source.log]
             try:
                 if followers and await self._is_drained(source):
                     return followers[0]
@@ -80,8 +81,9 @@ class Source:
         if ends is None:
             return False
         bounds = await self._bounds.of(record.topic, range(record.partitions))
-        committed = await self._committed(record)
-        if any(committed.get(number, 0) < max(end, bounds[number].end) for number, end in enumerate(ends)):
+        # As the workers do: where nothing is committed they begin with what there is, and that may be nothing.
+        done = {number: bounds[number].begin for number in bounds} | await self._committed(record)
+        if any(done[number] < max(end, bounds[number].end) for number, end in enumerate(ends)):
             return False
         await self._publish(*logs.drained(record.log))
         known.drained.add(record.log)
@@ -96,4 +98,4 @@ class Source:
             found = await admin.list_consumer_group_offsets(worker_group(record.topic), partitions=partitions)
         finally:
             await admin.close()
-        return {tp.partition: meta.offset for tp, meta in found.items()}
+        return {tp.partition: meta.offset for tp, meta in found.items() if meta.offset >= 0}
