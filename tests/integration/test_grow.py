@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from support.brokers import run_apart
+from support.waiting import until
 
 from ops.grow import grow
 from ops.kafka import publish
@@ -16,6 +18,7 @@ from processors.log_bounds import LogBounds
 from processors.source import Source
 from schemas import chunk
 from schemas.kafka import KafkaConnection
+from schemas.logs import LogRecord
 from schemas.topics import EVENTS_RAW, LOGS, worker_group
 
 PATIENCE_S = 60
@@ -66,6 +69,10 @@ async def commit(connection: KafkaConnection, topic: str, offsets: dict[int, int
         await consumer.stop()
 
 
+async def chooses(source: Source, wanted: LogRecord) -> bool:
+    return await source.choose() == wanted
+
+
 async def test_a_log_is_drained_when_all_that_it_holds_is_committed_though_some_partitions_never_held_anything(
     own_broker: KafkaConnection,
 ):
@@ -93,9 +100,7 @@ async def test_a_worker_that_was_frozen_while_its_log_and_the_next_were_drained_
         first = await frozen.choose()
         for partitions in (3, 4):
             newest = await grow(own_broker, partitions, lambda _: None)
-            async with asyncio.timeout(PATIENCE_S):
-                while await other.choose() != newest:
-                    await asyncio.sleep(0.1)
+            await until(partial(chooses, other, newest))
         async with asyncio.timeout(PATIENCE_S):
             await frozen.wait_drained(first)
         assert await frozen.choose() == newest
