@@ -192,12 +192,12 @@ async def _before(past: Past, question: Asked, viewer: Viewer, until: Positions)
         return
     while True:
         kept = _Kept(question.wanted, past.look, _BEFORE_BYTES_MAX)
+        reading = asyncio.ensure_future(_read_before(past, question, until, kept))
+        viewer.is_kept_waiting = True
         try:
-            if question.resume:
-                gone = await past.replay.between(question.resume, until, kept.take)
-                viewer.missed(gone + kept.left_out)
-            else:
-                await past.replay.last(until, kept.take)
+            while not (await asyncio.wait({reading}, timeout=HEARTBEAT_S))[0]:
+                yield sse.HEARTBEAT
+            viewer.missed(reading.result())
             break
         except (KafkaError, TimeoutError, OSError) as error:
             trouble = str(error) or type(error).__name__
@@ -205,6 +205,17 @@ async def _before(past: Past, question: Asked, viewer: Viewer, until: Positions)
             message = f"what was before cannot be read yet: {trouble}"
             yield sse.message("status", orjson.dumps({"state": "waiting", "message": message}))
             await asyncio.sleep(_RETRY_S)
+        finally:
+            reading.cancel()
+            viewer.is_kept_waiting = False
         if viewer.is_closed:
             return
     yield kept.frames(None if question.resume else question.recent)
+
+
+async def _read_before(past: Past, question: Asked, until: Positions, kept: _Kept) -> int:
+    """Read what was before into `kept`; return how many of those that were missed are left out."""
+    if question.resume:
+        return await past.replay.between(question.resume, until, kept.take) + kept.left_out
+    await past.replay.last(until, kept.take)
+    return 0

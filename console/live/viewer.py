@@ -67,6 +67,8 @@ class Viewer:
         self._told_of_nothing = False
         self._news = asyncio.Event()
         self.is_closed = False
+        self.is_kept_waiting = False
+        """Set while it cannot take anything because what was before is read first, which may wait for other viewers."""
         self.dropped = asyncio.Event()
         """Set when the viewer was too slow for too long."""
 
@@ -102,7 +104,9 @@ class Viewer:
         self._position = to_id(positions)
 
     def is_stuck(self, now: float, patience_s: float) -> bool:
-        """Whether it has taken nothing for longer than that, although something waits."""
+        """Whether it has taken nothing for longer than that, although something waits and it could."""
+        if self.is_kept_waiting:
+            self._waiting_since = now
         return bool(self._waiting) and now - self._waiting_since > patience_s
 
     def _within_rate(self, wanted: Sequence[bytes], outcome: Outcome, now: float) -> Sequence[bytes]:

@@ -1,5 +1,6 @@
 """What was before a viewer came: read before what is new, however long the log does not answer."""
 
+import asyncio
 import re
 from types import SimpleNamespace
 from typing import Any
@@ -9,8 +10,9 @@ from aiokafka import TopicPartition
 from support.clocks import skip_waiting
 from support.exposures import framed
 
+from console.live import route, sse
 from console.live.filters import filter_from
-from console.live.look import Look
+from console.live.look import Look, decode_all
 from console.live.positions import Positions
 from console.live.replay import Take
 from console.live.route import Asked, Past, _before
@@ -68,3 +70,30 @@ async def test_a_viewer_that_has_gone_is_not_waited_for():
     viewer = Viewer(asked.wanted, now=0.0)
     viewer.close()
     assert len([frames async for frames in _before(Past(log, _LOOK), asked, viewer, {_AT: 3})]) == 1
+
+
+async def test_a_viewer_that_waits_for_the_log_hears_so_and_is_not_taken_for_a_slow_one(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(route, "HEARTBEAT_S", 0.01)
+    is_its_turn = asyncio.Event()
+
+    class Busy(_Log):
+        async def last(self, until: Positions, take: Take) -> None:
+            await is_its_turn.wait()
+            await super().last(until, take)
+
+    log: Any = Busy(failures=0)
+    asked = Asked(filter_from([]), None, 2, {})
+    viewer = Viewer(asked.wanted, now=0.0)
+    before = _before(Past(log, _LOOK), asked, viewer, {_AT: 3})
+    async with asyncio.timeout(20):
+        assert await anext(before) == sse.HEARTBEAT
+        viewer.offer(decode_all(log._records, 10), now=0.0)
+        assert not viewer.is_stuck(40, patience_s=30)
+        assert await anext(before) == sse.HEARTBEAT
+        assert not viewer.is_stuck(80, patience_s=30)
+        is_its_turn.set()
+        assert b"n-2" in [frames async for frames in before][-1]
+    assert not viewer.is_stuck(110, patience_s=30)
+    assert viewer.is_stuck(111, patience_s=30)
