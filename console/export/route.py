@@ -44,12 +44,12 @@ class Export:
 
     def __init__(self, store: StorePool) -> None:
         self._store = store
-        self._under_way = 0
+        self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def send(self, request: Request) -> Response:
         """Answer a request."""
         since_s, until_s, form = _asked(request)
-        if self._under_way >= _AT_ONCE:
+        if self._turns.locked():
             raise RefusedError(503, "overloaded", "Two exports are under way.", "Ask again when one has ended.")
         span = {"since": since_s, "until": until_s}
         counted = [(row["at"], row["n"]) for row in await rows(self._store, _COUNTED, span)]
@@ -67,15 +67,13 @@ class Export:
 
     async def _file(self, form: str, wanted: list[Piece]) -> AsyncIterator[bytes]:
         # What goes wrong from here on ends the connection before the file is whole, and whoever reads sees that.
-        self._under_way += 1
-        try:
+        # Those that came in the same moment wait for each other here: what they were told cannot be taken back.
+        async with self._turns:
             encoder = encoder_of(form)
             yield await asyncio.to_thread(encoder.head, await self._read(form, Piece(0, 0, 0)))
             for piece in wanted:
                 yield await asyncio.to_thread(encoder.piece, await self._read(form, piece))
             yield await asyncio.to_thread(encoder.tail)
-        finally:
-            self._under_way -= 1
 
     async def _read(self, form: str, piece: Piece) -> bytes:
         span: dict[str, Any] = {"since": piece.since_s, "until": piece.until_s}

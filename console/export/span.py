@@ -34,14 +34,15 @@ def moment_s(text: str, now_s: int) -> int:
         return now_s - window_s(text)
     try:
         found = datetime.fromisoformat(text.strip())
-    except ValueError:
+        found = found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise RefusedError(
             400,
             "unknown_time",
             f"{text[:40]!r} is no time.",
             "Write how long ago (90m, 24h, 7d), a date (2026-11-22), or a time (2026-11-22T10:00:00Z).",
         ) from None
-    return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
+    return int(found.timestamp())
 
 
 def pieces(counted: Iterable[tuple[int, int]], rows_max: int = PIECE_ROWS) -> list[Piece]:
