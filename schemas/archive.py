@@ -137,10 +137,8 @@ class Archive:
     def read(self, file: ArchiveFile) -> Iterator[ArchivedRecord]:
         """Yield the records of a file in order."""
         with self._files.open_input_file(f"{self._root}/{file.name}") as opened:
-            for batch in pq.ParquetFile(opened).iter_batches(_ROWS_AT_ONCE):
-                columns = [
-                    batch.column(name) for name in ("offset", "append_time", "key", "value", "headers", "erased")
-                ]
+            for batch in pq.ParquetFile(opened).iter_batches(_ROWS_AT_ONCE, columns=list(_READ)):
+                columns = [batch.column(name) for name in _READ]
                 columns[1] = columns[1].cast(pa.int64())
                 for offset, append_ms, key, value, headers, erased in zip(
                     *(column.to_pylist() for column in columns), strict=True
