@@ -24,6 +24,7 @@ from schemas.ids import EVENT_ID_BYTES
 from schemas.origin import PACKED_BYTES, Origin
 
 _KEY: Final = struct.Struct(">BIQ")
+_KEY_WITHOUT_LOG: Final = struct.Struct(">IQ")
 _HEAD: Final = struct.Struct(">BQII")
 _VERSION: Final = 1
 _OF_REPLAY: Final = 2
@@ -62,6 +63,18 @@ Place = tuple[int, int]
 def entry_key(log: int, partition: int, offset: int) -> bytes:
     """Return the changelog key of a record's entry."""
     return _KEY.pack(log, partition, offset)
+
+
+def named(key: bytes, first_log: int) -> bytes:
+    """Return the key with its log: workers wrote none before a log could get more partitions. That is `first_log`."""
+    if len(key) == _KEY_WITHOUT_LOG.size:
+        return _KEY.pack(first_log, *_KEY_WITHOUT_LOG.unpack(key))
+    return key
+
+
+def without_log(key: bytes) -> bytes:
+    """Return the key under which workers wrote that entry before a log could get more partitions."""
+    return key[_KEY.size - _KEY_WITHOUT_LOG.size :]
 
 
 def place_of(key: bytes) -> Place:

@@ -5,11 +5,11 @@ of a worker. Read by a consumer of our own: a Faust table took 100 µs a record 
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from processors.claims import Entry, Place, decode_entry, place_of
+from processors.claims import Entry, Place, decode_entry, named, place_of
 from schemas.crash_points import CrashPoint, reach
 from schemas.kafka import KafkaConnection
 from schemas.limits import MIB
@@ -21,18 +21,27 @@ _POLL_RECORDS: Final = 5_000
 OnProgress = Callable[[int, int], None]
 
 
+class Claims(NamedTuple):
+    """Live entries, and the keys of those that stand under a key without their log."""
+
+    entries: dict[Place, list[Entry]]
+    without_log: set[bytes]
+
+
 async def read_claims(
-    connection: KafkaConnection, partitions: Iterable[int], on_progress: OnProgress
-) -> dict[Place, list[Entry]]:
+    connection: KafkaConnection, partitions: Iterable[int], first_log: int, on_progress: OnProgress
+) -> Claims:
     """Return the live entries of every log that stand in these partitions, up to what was there when reading began.
 
-    `on_progress(read, total)` is told the offsets passed. Raises KafkaError when the broker goes
-    away, CorruptClaimsError when an entry is not what a worker wrote.
+    Entries that name no log, which earlier versions wrote, are of `first_log`. `on_progress(read, total)` is told
+    the offsets passed. Raises KafkaError when the broker goes away, CorruptClaimsError when an entry is not what a
+    worker wrote.
     """
     wanted = [TopicPartition(CLAIMS_CHANGELOG, number) for number in partitions]
     live: dict[Place, dict[bytes, Entry]] = {}
+    without_log: set[bytes] = set()
     if not wanted:
-        return {}
+        return Claims({}, without_log)
     consumer = AIOKafkaConsumer(
         **connection.client_settings(),
         enable_auto_commit=False,
@@ -50,7 +59,7 @@ async def read_claims(
         while behind:
             batches = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
             for records in batches.values():
-                _apply(live, records)
+                _apply(live, without_log, first_log, records)
             read = 0
             for tp in wanted:
                 position = await consumer.position(tp)
@@ -61,12 +70,19 @@ async def read_claims(
     finally:
         await consumer.stop()
     reach(CrashPoint.WORKER_IN_RECOVERY)
-    return {place: list(entries.values()) for place, entries in live.items()}
+    return Claims({place: list(entries.values()) for place, entries in live.items()}, without_log)
 
 
-def _apply(live: dict[Place, dict[bytes, Entry]], records: Iterable[Any]) -> None:
+def _apply(
+    live: dict[Place, dict[bytes, Entry]], without_log: set[bytes], first_log: int, records: Iterable[Any]
+) -> None:
     for record in records:
-        key, value = record.key, record.value
+        key, value = named(record.key, first_log), record.value
+        if key is not record.key:
+            if value is None:
+                without_log.discard(key)
+                continue
+            without_log.add(key)
         entries = live.setdefault(place_of(key), {})
         if value is None:
             entries.pop(key, None)

@@ -60,6 +60,11 @@ class Source:
         """Return every log before this one."""
         return [record for number, record in self._reader.logs.known.items() if number < source.log]
 
+    @property
+    def first_log(self) -> int:
+        """The number of the log before which there was none, of those that followed each other."""
+        return self._reader.logs.incarnation
+
     async def wait_drained(self, source: LogRecord) -> LogRecord:
         """Wait until another log follows and all of `source` is processed; return the one that follows."""
         while True:

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from processors.burst_guard import BurstGuard, why_stopped
-from processors.claims import ClaimsIndex, encode_entry, entry_key
+from processors.claims import ClaimsIndex, encode_entry, entry_key, without_log
 from processors.claims_log import read_claims
 from processors.config import WorkerConfig
 from processors.faust_app import new_app
@@ -85,6 +85,7 @@ class Worker:
         self._source = LogRecord(0, topics.EVENTS_RAW, "", 0, 0)
         """The log that is processed; this one until it is chosen."""
         self._stale: dict[int, StaleEntries] = {}
+        self._without_log: set[bytes] = set()
         self._indexes: dict[int, ClaimsIndex] = {}
         self._bursts: dict[int, BurstGuard] = {}
         self._counted: dict[int, int] = {}
@@ -251,10 +252,11 @@ class Worker:
         started = time.monotonic()
         source, window_ms = self._source, self._config.claims_window_ms
         before = partitions_before(partitions, source.partitions, self._logs.earlier(source))
-        entries = await read_claims(self._config.kafka, partitions | before, self._on_claims_read)
+        claims = await read_claims(self._config.kafka, partitions | before, self._logs.first_log, self._on_claims_read)
+        entries, self._without_log = claims
         own = {number: entries.pop((source.log, number), []) for number in partitions}
         earlier = {place: entries[place] for place in entries if place[0] < source.log}
-        del entries
+        del entries, claims
         self._waiting_for = {"claims": "putting them in order"}
         self._ordering = True
         # Ten million take a core for 15 s, and meanwhile the process has to answer.
@@ -317,7 +319,7 @@ class Worker:
             if self._known.identities.learn(link):
                 flight.add(topics.IDENTITY_LINKS, 0, identity_links.key_of(link), identity_links.encode(link))
         for gone in index.expire(append_ms):
-            flight.add(CLAIMS_CHANGELOG, partition, entry_key(log_number, partition, gone), None)
+            self._forget(flight, partition, entry_key(log_number, partition, gone))
         if index.past is not None:
             self._forget_past(flight, partition, index, append_ms)
         flight.sources.append(event)
@@ -333,9 +335,15 @@ class Worker:
         assert index.past is not None
         horizon_ms, stale = index.horizon(append_ms), self._stale[partition]
         for key in stale.gone(horizon_ms):
-            flight.add(CLAIMS_CHANGELOG, partition, key, None)
+            self._forget(flight, partition, key)
         if stale.are_gone and index.past.newest_ms < horizon_ms:
             index.past = None
+
+    def _forget(self, flight: Flight, partition: int, key: bytes) -> None:
+        flight.add(CLAIMS_CHANGELOG, partition, key, None)
+        if key in self._without_log:
+            flight.add(CLAIMS_CHANGELOG, partition, without_log(key), None)
+            self._without_log.discard(key)
 
     def _is_burst(self, partition: int, offset: int, done: Processed, headers: dict[str, bytes]) -> bool:
         """Stop the partition before a chunk with which too much of it has failed through us; nothing of it is sent."""

@@ -1,6 +1,7 @@
 """What stock Faust and aiokafka do on a real broker, and that the worker's measures hold there."""
 
 import asyncio
+import struct
 import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -18,7 +19,7 @@ from support.waiting import until
 
 from ops.kafka import admin_client
 from ops.topics import ensure_topics
-from processors.claims import encode_entry, entry_key
+from processors.claims import encode_entry, entry_key, without_log
 from processors.claims_log import read_claims
 from processors.config import WorkerConfig
 from processors.log_bounds import RecordsLostError
@@ -145,9 +146,33 @@ async def test_a_table_notes_its_own_record_as_read_up_to_and_the_claims_are_rea
         (entry_key(1, 0, 3), encode_entry(3000, [others])),
         (entry_key(1, 0, 1), None),
     )
-    found = await read_claims(connection, [0], lambda *_: None)
-    assert [(entry.offset, entry.ids) for entry in found[1, 0]] == [(2, mine), (3, others)]
+    found = await read_claims(connection, [0], 1, lambda *_: None)
+    assert [(entry.offset, entry.ids) for entry in found.entries[1, 0]] == [(2, mine), (3, others)]
     await produce(connection, CLAIMS_CHANGELOG, (entry_key(1, 0, 2), None), (entry_key(1, 0, 3), None))
+
+
+async def test_claims_that_name_no_log_are_those_of_the_first_and_are_forgotten_under_the_key_they_have(
+    connection: KafkaConnection,
+):
+    """Workers wrote no log before one could follow another."""
+    old = [entry_key(7, 0, offset) for offset in range(4)]
+    ids = [bytes([offset] * 16) for offset in range(4)]
+    await produce(
+        connection,
+        CLAIMS_CHANGELOG,
+        *((without_log(key), encode_entry(1000, [ids[offset]])) for offset, key in enumerate(old)),
+        (old[0], encode_entry(1000, [ids[0]])),  # read again after the upgrade
+        (old[1], None),
+        (without_log(old[1]), None),
+        (entry_key(8, 0, 3), encode_entry(2000, [ids[1]])),
+    )
+    assert without_log(old[3]) == struct.pack(">IQ", 0, 3)
+    found = await read_claims(connection, [0], 7, lambda *_: None)
+    assert [(entry.offset, entry.ids) for entry in found.entries[7, 0]] == [(at, ids[at]) for at in (0, 2, 3)]
+    assert [(entry.offset, entry.ids) for entry in found.entries[8, 0]] == [(3, ids[1])]
+    assert found.without_log == {old[0], old[2], old[3]}
+    gone = [*old, entry_key(8, 0, 3), *map(without_log, old)]
+    await produce(connection, CLAIMS_CHANGELOG, *((key, None) for key in gone))
 
 
 # --- a worker that must end ------------------------------------------------------------------------
