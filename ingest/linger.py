@@ -169,8 +169,9 @@ class Linger:
             self._schedule_flush(now_s)
 
     async def _deliver(self, queue: _Queue) -> None:
-        taken, queue.waiting = take(queue.waiting)
+        taken: list[Waiting] = []
         try:
+            taken, queue.waiting = take(queue.waiting)
             durability = Durability.KAFKA
             if taken:
                 reach(CrashPoint.GATEWAY_BEFORE_APPEND)

@@ -128,6 +128,21 @@ async def test_those_who_were_just_answered_go_together_with_their_next(log: Mem
     assert [partition for partition, _ in log.appends] == [0, 1, 0, 1, 2]
 
 
+async def test_while_records_are_on_their_way_other_partitions_gather_too(log: MemoryLog):
+    linger = Linger(log.append, linger_ms=100)
+    linger.start()
+    log.open.clear()
+    tickets = [linger.put([part(0)])]
+    await until(lambda: log.appends)
+    for name in ("one", "two"):
+        tickets.append(linger.put([part(1, name=name)]))
+        await asyncio.sleep(0.11)  # a window passes
+    assert [partition for partition, _ in log.appends] == [0]
+    log.open.set()
+    assert await settled(*tickets) == [True] * 3
+    assert [partition for partition, _ in log.appends] == [0, 1]
+
+
 async def test_a_partition_that_does_not_answer_holds_up_no_other_for_long(log: MemoryLog):
     stuck = asyncio.Event()
 
