@@ -192,7 +192,7 @@ def _encoded(place: Place, records: Sequence[ArchivedRecord]) -> Any:
 
 
 def _write_durably(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     aside = path.with_name(f"{path.name}.{os.getpid()}{_ASIDE}")
     with aside.open("wb") as opened:
         opened.write(content)
@@ -200,8 +200,20 @@ def _write_durably(path: Path, content: Any) -> None:
         os.fsync(opened.fileno())
     reach(CrashPoint.ARCHIVE_BEFORE_RENAME)
     aside.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync_folder(path.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder so that it is there after a loss of power: the folder above has to know its name."""
+    if not folder.exists():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(opened)
     finally:
-        os.close(folder)
+        os.close(opened)
