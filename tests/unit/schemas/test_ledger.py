@@ -106,7 +106,7 @@ def test_what_is_no_record_of_this_version_is_refused(value: bytes):
 
 
 def test_a_field_that_a_later_writer_adds_at_the_end_disturbs_no_reader():
-    value = msgspec.msgpack.encode([1, [[*KEY, 5, 2]], [], [], b"", "more"])
+    value = msgspec.msgpack.encode([1, [[*KEY, 5, 2]], [], [], b"", [], "more"])
     assert ledger.decode(value).runs == [Run(*KEY, 5, 2)]
 
 
