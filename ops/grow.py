@@ -114,8 +114,8 @@ async def _seal(admin: AIOKafkaAdminClient, connection: KafkaConnection, old: Lo
     """Let nobody append to a log any more, and write down where it ends."""
     partitions = [TopicPartition(old.topic, number) for number in range(old.partitions)]
     consumer = AIOKafkaConsumer(**connection.client_settings(), enable_auto_commit=False)
-    await consumer.start()
     try:
+        await consumer.start()
         on_step(f"waiting until {old.topic} is quiet")
         await _still(consumer, partitions, _QUIET_S, _QUIET_PATIENCE_S)
         on_step(f"sealing {old.topic}")
@@ -165,9 +165,9 @@ async def _refused_by_all(connection: KafkaConnection, partitions: list[TopicPar
     """Return when no leader takes a record any more. Raises TopicsError."""
     # Not idempotent: what is refused would leave a hole in the sequence.
     producer = AIOKafkaProducer(**connection.client_settings(), acks="all", enable_idempotence=False)
-    await producer.start()
     until_s = time.monotonic() + _SEALED_PATIENCE_S
     try:
+        await producer.start()
         for tp in partitions:
             while await _takes(producer, tp):
                 if time.monotonic() > until_s:

@@ -60,8 +60,8 @@ async def _is_open(server: str) -> bool:
 async def publish(connection: KafkaConnection, topic: str, records: Iterable[tuple[bytes, bytes | None]]) -> None:
     """Append (key, value) records, and return when the log has acknowledged all of them. Raises KafkaError."""
     producer = AIOKafkaProducer(**connection.client_settings(), **PRODUCER)
-    await producer.start()
     try:
+        await producer.start()
         for key, value in records:
             await producer.send_and_wait(topic, value, key=key)
     finally:

@@ -49,8 +49,8 @@ async def read_claims(
         max_partition_fetch_bytes=8 * MIB,
         fetch_max_wait_ms=100,
     )
-    await consumer.start()
     try:
+        await consumer.start()
         consumer.assign(wanted)
         beginnings = await consumer.beginning_offsets(wanted)
         ends = await consumer.end_offsets(wanted)

@@ -99,8 +99,8 @@ async def not_archived_since(kafka: KafkaConnection, archive: Archive) -> Offset
     newest = {file.place: file for file in await asyncio.to_thread(archive.files)}
     logs = {record.topic: record.log for record in (await read_logs(kafka)).line}
     consumer = AIOKafkaConsumer(**kafka.client_settings(), enable_auto_commit=False)
-    await consumer.start()
     try:
+        await consumer.start()
         known = await consumer._client.fetch_all_metadata()  # partitions_for_topic() may be stale
         ends = await consumer.end_offsets(_partitions(known, logs))
         since_ms = time.time_ns() // 1_000_000
@@ -136,9 +136,9 @@ async def send_again(kafka: KafkaConnection, since: Offsets, span: Span, sender:
     """
     starts = {TopicPartition(*_named(name)): max(0, offset) for name, offset in since.items()}
     consumer = AIOKafkaConsumer(**kafka.client_settings(), enable_auto_commit=False, auto_offset_reset="earliest")
-    await consumer.start()
     count = 0
     try:
+        await consumer.start()
         ends = await consumer.end_offsets(list(starts))
         behind = {tp for tp in starts if starts[tp] < ends[tp]}
         consumer.assign(behind)

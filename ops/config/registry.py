@@ -109,8 +109,8 @@ def plan(history: ConfigHistory, project: str, document: Specs, now_ms: int) -> 
 
 async def _write(connection: KafkaConnection, records: Records) -> None:
     producer = AIOKafkaProducer(**connection.client_settings(), **PRODUCER)
-    await producer.start()
     try:
+        await producer.start()
         versions = [record for record in records if record[0] == CONFIG_VERSIONS]
         await asyncio.gather(*[await producer.send(topic, value, key=key) for topic, key, value in versions])
         for topic, key, value in records[len(versions) :]:

@@ -81,8 +81,8 @@ class DeadLetters:
 
     async def _partitions(self) -> list[TopicPartition]:
         admin = AIOKafkaAdminClient(**self._connection.client_settings())
-        await admin.start()
         try:
+            await admin.start()
             described = await admin.describe_topics(list(DEAD_LETTERS))
         finally:
             await admin.close()
@@ -91,8 +91,8 @@ class DeadLetters:
     @asynccontextmanager
     async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
         consumer = AIOKafkaConsumer(**self._connection.client_settings(), enable_auto_commit=False)
-        await consumer.start()
         try:
+            await consumer.start()
             yield consumer
         finally:
             await consumer.stop()

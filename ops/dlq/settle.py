@@ -40,8 +40,8 @@ async def wait_until_passed(kafka: KafkaConnection, store: Store, on_wait: Calla
     """
     async with admin_client(kafka) as admin:
         consumer = AIOKafkaConsumer(**kafka.client_settings(), enable_auto_commit=False)
-        await consumer.start()
         try:
+            await consumer.start()
             waiting = _Waiting(admin, consumer, on_wait)
             logs = await read_logs(kafka)
             for record in logs.to_process:
@@ -56,8 +56,8 @@ async def wait_until_shadowed(kafka: KafkaConnection, on_wait: Callable[[str], N
     """Return when everything that is in the shadow topics now has landed. Raises NotSettledError, KafkaError."""
     async with admin_client(kafka) as admin:
         consumer = AIOKafkaConsumer(**kafka.client_settings(), enable_auto_commit=False)
-        await consumer.start()
         try:
+            await consumer.start()
             waiting = _Waiting(admin, consumer, on_wait)
             await waiting.for_group("the lander of shadows", SHADOW_GROUP, tuple(SHADOWS.values()))
         finally:

@@ -50,8 +50,8 @@ async def settle(fleet: Fleet, timeout_s: float = PATIENCE_S) -> None:
 async def _lag(fleet: Fleet, group: str, names: tuple[str, ...], count: int) -> int:
     partitions = [TopicPartition(name, n) for name in names for n in range(count)]
     consumer = AIOKafkaConsumer(**fleet.kafka.client_settings(), enable_auto_commit=False)
-    await consumer.start()
     try:
+        await consumer.start()
         # The end is asked first: what is committed later than that may only be more.
         ends = await consumer.end_offsets(partitions)
         async with admin_client(fleet.kafka) as admin:
@@ -152,8 +152,8 @@ class PublicLogReader:
         for number in range((await read_logs(self._connection)).line[-1].partitions):
             for name in _PUBLIC:
                 self._positions.setdefault(TopicPartition(name, number), 0)
-        await consumer.start()
         try:
+            await consumer.start()
             consumer.assign(list(self._positions))
             ends = await consumer.end_offsets(list(self._positions))
             for tp, position in self._positions.items():

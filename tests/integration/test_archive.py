@@ -107,8 +107,8 @@ def ends_of(archive: Archive) -> dict[int, int]:
 
 async def log_ends(connection: KafkaConnection) -> dict[int, int]:
     consumer = AIOKafkaConsumer(**connection.client_settings())
-    await consumer.start()
     try:
+        await consumer.start()
         return {tp.partition: end for tp, end in (await consumer.end_offsets(ALL)).items() if end}
     finally:
         await consumer.stop()

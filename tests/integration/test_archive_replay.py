@@ -141,8 +141,8 @@ class Desk:
 
     async def appended(self) -> int:
         consumer = AIOKafkaConsumer(**self.settings.kafka.client_settings())
-        await consumer.start()
         try:
+            await consumer.start()
             ends = await consumer.end_offsets([TopicPartition(EVENTS_RAW, number) for number in range(PARTITIONS)])
             return sum(ends.values())
         finally:

@@ -55,8 +55,8 @@ class Running:
 
     async def write(self, topic: str, key: bytes, value: bytes) -> None:
         producer = AIOKafkaProducer(**self.connection.client_settings(), **PRODUCER)
-        await producer.start()
         try:
+            await producer.start()
             await producer.send_and_wait(topic, value, key=key)
         finally:
             await producer.stop()
@@ -357,8 +357,8 @@ async def test_a_producer_that_failed_for_good_is_replaced(new_broker: Callable[
 
     async def limit_messages(size: int) -> None:
         admin = AIOKafkaAdminClient(**connection.client_settings())
-        await admin.start()
         try:
+            await admin.start()
             resource = ConfigResource(ConfigResourceType.TOPIC, EVENTS_RAW, {"max.message.bytes": str(size)})
             await admin.alter_configs([resource])
         finally:

@@ -60,8 +60,8 @@ async def commit(connection: KafkaConnection, topic: str, offsets: dict[int, int
     """Commit as the workers of a log do."""
     group: Any = worker_group(topic)
     consumer = AIOKafkaConsumer(**connection.client_settings(), group_id=group, enable_auto_commit=False)
-    await consumer.start()
     try:
+        await consumer.start()
         places = {TopicPartition(topic, number): offset for number, offset in offsets.items()}
         consumer.assign(list(places))
         await consumer.commit(places)

@@ -235,8 +235,8 @@ class Desk:
 @asynccontextmanager
 async def running_consumer(connection: KafkaConnection) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(**connection.client_settings())
-    await consumer.start()
     try:
+        await consumer.start()
         yield consumer
     finally:
         await consumer.stop()

@@ -99,8 +99,8 @@ class Pipeline:
     async def let_writers_tell_the_time(self, they_do: bool) -> None:
         """Let who writes to events.raw say when, for what takes days; else the broker does, as it must."""
         admin = AIOKafkaAdminClient(**self._stack.settings.kafka.client_settings())
-        await admin.start()
         try:
+            await admin.start()
             setting = {"message.timestamp.type": "CreateTime" if they_do else "LogAppendTime"}
             await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, EVENTS_RAW, setting)])
         finally:
@@ -119,8 +119,8 @@ class Pipeline:
         content = msgspec.Raw(orjson.dumps(event_of(name, number)))
         part = chunk.RequestPart("default", "production", "k", "r", received_at, events=[content])
         producer = AIOKafkaProducer(**self._stack.settings.kafka.client_settings(), **PRODUCER)
-        await producer.start()
         try:
+            await producer.start()
             headers, value = list(chunk.headers(1, spilled_ms)), chunk.encode(chunk.Chunk([part]))
             record = await producer.send_and_wait(
                 EVENTS_RAW, value, partition=0, timestamp_ms=append_ms, headers=headers

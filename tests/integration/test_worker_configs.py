@@ -79,8 +79,8 @@ def part_of(events: list[msgspec.Raw]) -> chunk.RequestPart:
 
 async def write(broker: KafkaConnection, topic: str, key: bytes | None, value: bytes) -> None:
     producer = AIOKafkaProducer(**broker.client_settings(), **PRODUCER)
-    await producer.start()
     try:
+        await producer.start()
         await producer.send_and_wait(topic, value, key=key, partition=0)
     finally:
         await producer.stop()

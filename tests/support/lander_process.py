@@ -144,8 +144,8 @@ async def committed(connection: KafkaConnection, group: str) -> dict[TopicPartit
 async def nobody_is_in(connection: KafkaConnection, group: str) -> bool:
     """Whether a group has no member any more."""
     admin = AIOKafkaAdminClient(**connection.client_settings())
-    await admin.start()
     try:
+        await admin.start()
         [answer] = await admin.describe_consumer_groups([group])
         [described] = answer.to_object()["groups"]
         return described["members"] == []

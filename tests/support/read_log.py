@@ -12,8 +12,8 @@ async def read_whole(connection: KafkaConnection, partitions: Sequence[TopicPart
     """Return every record up to the present end, partition by partition."""
     # Not `seek_to_beginning`: aiokafka's reset to the latest offset may overtake it.
     consumer = AIOKafkaConsumer(**connection.client_settings(), enable_auto_commit=False, auto_offset_reset="earliest")
-    await consumer.start()
     try:
+        await consumer.start()
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
         found: list[Any] = []

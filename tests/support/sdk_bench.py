@@ -184,8 +184,8 @@ class Bench:
 
     async def _write(self, records: Iterable[tuple[str, bytes, bytes]]) -> None:
         producer = AIOKafkaProducer(**self._settings.kafka.client_settings(), **PRODUCER)
-        await producer.start()
         try:
+            await producer.start()
             for topic, key, value in records:
                 await producer.send_and_wait(topic, value, key=key)
         finally:

@@ -54,8 +54,8 @@ def expose(broker: KafkaConnection) -> Callable[..., None]:
 async def write(broker: KafkaConnection, values: Sequence[bytes]) -> None:
     """Append records to the topic `exposures`, over its partitions in turn."""
     producer: Any = AIOKafkaProducer(**broker.client_settings(), **PRODUCER)
-    await producer.start()
     try:
+        await producer.start()
         partitions = len(await producer.partitions_for(EXPOSURES))
         sent = [
             await producer.send(EXPOSURES, value, partition=number % partitions) for number, value in enumerate(values)

@@ -286,8 +286,8 @@ async def refuse_and_repeat(broker: KafkaConnection, name: str) -> None:
         Stage.WORKER, Reason.INVALID_TIME, "no time", orjson.dumps(refused), 1, event_name=event["eventName"]
     )
     producer: Any = AIOKafkaProducer(**broker.client_settings(), **PRODUCER)
-    await producer.start()
     try:
+        await producer.start()
         at = await producer.send_and_wait(EVENTS_RAW, chunk.encode(Chunk([part])), partition=1)
         value = ledger.encode([Run("default", "production", "k", 0, 1)], [Copies(0, 1, 1, 0)], [])
         await producer.send_and_wait(LEDGER, value, key=ledger.key_of(1, 1, at.offset))
