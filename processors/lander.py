@@ -219,24 +219,25 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         """Join the group and land batch after batch, until a stop or an error of the log."""
         self._waiting_for = {"kafka": f"no answer yet from {self._config.kafka.bootstrap}"}
         settings = self._config.kafka.client_settings()
-        self._consumer = AIOKafkaConsumer(
-            **settings,
-            group_id=self._config.group,
-            group_instance_id=self._config.group_instance,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=_FETCH_WAIT_MS,
-            max_partition_fetch_bytes=_FETCH_BYTES,
-            session_timeout_ms=self._config.session_timeout_ms,
-            heartbeat_interval_ms=self._config.session_timeout_ms // 3,
-            rebalance_timeout_ms=_REBALANCE_TIMEOUT_MS,
-            max_poll_interval_ms=_POLL_INTERVAL_MS,
-            metadata_max_age_ms=METADATA_MAX_AGE_MS,
-        )
         self._producer = AIOKafkaProducer(**settings, **PRODUCER)
+        self._consumer = None
         self._begin("joining the group")
         try:
             await self._producer.start()
+            self._consumer = AIOKafkaConsumer(
+                **settings,
+                group_id=self._config.group,
+                group_instance_id=await self._instance(),
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                fetch_max_wait_ms=_FETCH_WAIT_MS,
+                max_partition_fetch_bytes=_FETCH_BYTES,
+                session_timeout_ms=self._config.session_timeout_ms,
+                heartbeat_interval_ms=self._config.session_timeout_ms // 3,
+                rebalance_timeout_ms=_REBALANCE_TIMEOUT_MS,
+                max_poll_interval_ms=_POLL_INTERVAL_MS,
+                metadata_max_age_ms=METADATA_MAX_AGE_MS,
+            )
             self._consumer.subscribe(list(self._landings), listener=self)
             await self._consumer.start()
             await self._land_batches()
@@ -246,8 +247,21 @@ class Lander(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             await self._sleep(_RETRY_S)
         finally:
             for client in (self._consumer, self._producer):
-                with contextlib.suppress(KafkaError, OSError):
-                    await client.stop()
+                if client is not None:
+                    with contextlib.suppress(KafkaError, OSError):
+                        await client.stop()
+
+    async def _instance(self) -> str | None:
+        """Return the name by which the group knows this lander.
+
+        It holds how many partitions there are: whoever comes back under a name that is known gets what it
+        had, without anybody looking whether there are more partitions meanwhile (KIP-345).
+        """
+        if self._config.group_instance is None:
+            return None
+        known = await self._producer.client.fetch_all_metadata()
+        count = sum(len(known.partitions_for_topic(topic) or ()) for topic in self._landings)
+        return f"{self._config.group_instance}-{count}"
 
     async def _land_batches(self) -> None:
         clock = asyncio.get_running_loop().time

@@ -1,25 +1,29 @@
 """More partitions by a new log, on a real broker: when the old one counts as drained."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import NewPartitions
 from support.brokers import run_apart
+from support.lander_process import LanderProcess, events, write
 from support.waiting import until
 
 from ops.grow import grow
-from ops.kafka import publish
+from ops.kafka import admin_client, publish
 from ops.topics import ensure_topics
 from processors.log_bounds import LogBounds
 from processors.source import Source
 from schemas import chunk
 from schemas.kafka import KafkaConnection
 from schemas.logs import LogRecord
-from schemas.topics import EVENTS_RAW, LOGS, worker_group
+from schemas.topics import CUSTOM_EVENTS, EVENTS_RAW, EXPOSURES, LOGS, worker_group
 
 PATIENCE_S = 60
 
@@ -104,3 +108,26 @@ async def test_a_worker_that_was_frozen_while_its_log_and_the_next_were_drained_
         async with asyncio.timeout(PATIENCE_S):
             await frozen.wait_drained(first)
         assert await frozen.choose() == newest
+
+
+async def test_a_lander_that_was_away_while_the_topics_grew_lands_from_all_of_their_partitions(
+    own_broker: KafkaConnection, tmp_path: Path
+):
+    lander = LanderProcess(own_broker, tmp_path, group=f"lander-{uuid.uuid4()}")
+    try:
+        lander.start()
+        await until(lambda: lander.ask("readiness") == {}, PATIENCE_S, "the lander is not ready")
+        async with admin_client(own_broker) as admin:
+            await admin.create_partitions({topic: NewPartitions(4) for topic in (EXPOSURES, CUSTOM_EVENTS)})
+        await lander.kill()
+        lander.start()
+        sent = events(range(4))
+        await write(own_broker, sent)
+        rows = "SELECT count() FROM (SELECT 1 FROM exposures UNION ALL SELECT 1 FROM custom_events)"
+
+        async def all_landed() -> bool:
+            return bool(await lander.asked(rows) == [[len(sent)]])
+
+        await until(all_landed, PATIENCE_S, "some partitions are not read")
+    finally:
+        lander.clean_up()
